@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of a job: the same words on the command line, in the protocol and in the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+REGIONS = ("all", "expression", "pose", "lips", "eyes")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to do with a source and a driving performance. Defaults are the product's.
+
+    driving_crop None crops a driving clip only when it is not square. `frames` is half-open on the driving
+    timeline. `controls` maps names of expression_controls.json to values in their published units.
+    """
+
+    engine: Literal["auto", "mesh", "neural"] = "auto"
+    models: Path | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    relative: bool = True
+    driving_option: Literal["expression-friendly", "pose-friendly"] = "expression-friendly"
+    multiplier: float = 1.0
+    region: Literal["all", "expression", "pose", "lips", "eyes"] = "all"
+    stitch: bool = True
+    crop: bool = True
+    rotate: bool = True
+    paste_back: bool = True
+    driving_crop: bool | None = None
+    normalize_lips: bool = False
+    eye_retargeting: bool = False
+    lip_retargeting: bool = False
+    lock_scale: bool = False
+    eye_gain: float = 1.0
+    lip_gain: float = 1.0
+    smoothing: float | Literal["off", "auto"] = "off"
+    crop_scale: float = 2.3
+    crop_x: float = 0.0
+    crop_y: float = -0.125
+    driving_crop_scale: float = 2.2
+    driving_crop_x: float = 0.0
+    driving_crop_y: float = -0.1
+    reference_frame: int | Literal["auto"] = 0
+    face: int | None = None
+    frames: tuple[int, int | None] | None = None
+    fps: Fraction | None = None
+    compatibility: Literal["product", "upstream"] = "product"
+    controls: Mapping[str, float] = field(default_factory=dict)
