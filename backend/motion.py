@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Motion: a performance in LivePortrait's implicit-keypoint space, the currency between all rooms.
 
-x = s (x_c R + delta) + t with row vectors, 21 keypoints, coordinates -1 to 1 across the crop, t = (tx, ty, 0).
+x = s (x_c R + delta) + t with row vectors, 21 keypoints, coordinates -1 to 1 across the crop,
+t = (tx, ty, 0).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(kw_only=True, eq=False)
 class Motion:
-    """n frames at the constant rate fps_numerator / fps_denominator, the first at `start` seconds of its clip.
+    """n frames at the constant rate fps_numerator / fps_denominator, the first at `start` seconds of a clip.
 
     rotation (n,3,3), expression (n,21,3), scale (n,), translation (n,3), canonical (n,21,3; one (21,3) or
     (1,21,3) is repeated), eye_ratio (n,2; image-left first), lip_ratio (n,), all float32;
@@ -73,11 +74,15 @@ class Motion:
     def __post_init__(self) -> None:
         rate = Fraction(int(self.fps_numerator), max(1, int(self.fps_denominator)))
         if rate <= 0 or self.fps_denominator <= 0:
-            raise MotionFileError(f"A motion cannot have {self.fps_numerator}/{self.fps_denominator} frames a second.")
+            raise MotionFileError(
+                f"Motion field fps is {self.fps_numerator}/{self.fps_denominator}.",
+                "A frame rate is positive.",
+            )
         self.fps_numerator, self.fps_denominator = rate.numerator, rate.denominator
         self.start = float(self.start)
         if np.ndim(self.rotation) != 3:
-            raise MotionFileError(f"Motion field rotation has shape {np.shape(self.rotation)}, expected (n, 3, 3).")
+            shape = np.shape(self.rotation)
+            raise MotionFileError(f"Motion field rotation has shape {shape}, expected (n, 3, 3).")
         n = len(self.rotation)
         if self.valid is None:
             self.valid = np.ones(n, np.bool_)
@@ -112,8 +117,8 @@ class Motion:
         lip_ratio: float = 0.0,
         **fields: Any,
     ) -> Motion:
-        """One frame from arrays without the frame axis: canonical (21,3), rotation (3,3) [identity], expression
-        (21,3) [zero], translation (3,), eye_ratio (2,); further fields of Motion by name."""
+        """One frame from arrays without the frame axis: canonical (21,3), rotation (3,3) [identity],
+        expression (21,3) [zero], translation (3,), eye_ratio (2,); further fields of Motion by name."""
         return cls(
             rotation=np.asarray(np.eye(3) if rotation is None else rotation, np.float32).reshape(1, 3, 3),
             expression=np.asarray(
@@ -138,17 +143,18 @@ class Motion:
         return float(len(self) / self.fps)
 
     def keypoints(self) -> NDArray[np.float32]:
-        """x (n,21,3) float32 by the formula; the third translation is taken as 0, as the released program does."""
+        """x (n,21,3) float32 by the formula; the third translation counts as 0, as in the released code."""
         shift = self.translation * np.array([1, 1, 0], np.float32)
         x = self.scale[:, None, None] * (self.canonical @ self.rotation + self.expression) + shift[:, None, :]
         return np.ascontiguousarray(x, np.float32)
 
     def validate(self) -> Motion:
-        """Return self, or raise MotionFileError naming the field that holds something impossible: no frame at all,
-        NaN or infinity (gaze may be NaN), a scale that is not positive, a rotation that is none, another format."""
+        """Return self, or raise MotionFileError naming the field that holds something impossible: no frame,
+        NaN or infinity (gaze may be NaN), a scale that is not positive, no rotation, another format."""
         if self.format != FORMAT:
             raise MotionFileError(
-                f"Motion field format is {self.format!r}, expected {FORMAT!r}.", "Was it written by a newer version?"
+                f"Motion field format is {self.format[:40]!r}, expected {FORMAT!r}.",
+                "Was it written by a newer version?",
             )
         if len(self) == 0:
             raise MotionFileError("The motion has no frames.", "Capture it again.")
@@ -165,19 +171,21 @@ class Motion:
                     f"Motion field {name} holds NaN or infinity, first in frame {frame}.", "Capture it again."
                 )
         if (self.scale <= 0).any():
-            raise MotionFileError(f"Motion field scale is not positive in frame {int(np.argmax(self.scale <= 0))}.")
+            frame = int(np.argmax(self.scale <= 0))
+            raise MotionFileError(f"Motion field scale is not positive in frame {frame}.")
         rotation = self.rotation.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             error = np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max(axis=(1, 2))
             wrong = ~(error < _ROTATION_TOLERANCE) | (np.linalg.det(rotation) < 0)
         if wrong.any():
-            raise MotionFileError(f"Motion field rotation is not a rotation in frame {int(np.argmax(wrong))}.")
+            frame = int(np.argmax(wrong))
+            raise MotionFileError(f"Motion field rotation holds no rotation in frame {frame}.")
         return self
 
     def __getitem__(self, key: int | slice) -> Motion:
         """Frames as a Motion of their own whose `start` moves along; a step k divides the rate by k.
 
-        InputError when nothing is selected, IndexError for a frame that is not there, ValueError for steps <= 0.
+        InputError when nothing is selected, IndexError for a missing frame, ValueError for a step below 1.
         """
         if not isinstance(key, slice):
             frame = range(len(self))[key]
@@ -201,12 +209,13 @@ class Motion:
         return {name: getattr(self, name) for name in FRAME_SHAPES if getattr(self, name) is not None}
 
     def _update(self, fps: Fraction, start: float, fields: dict[str, Any]) -> Motion:
-        return replace(self, **fields, fps_numerator=fps.numerator, fps_denominator=fps.denominator, start=start)
+        fields = {**fields, "fps_numerator": fps.numerator, "fps_denominator": fps.denominator}
+        return replace(self, **fields, start=start)
 
     @staticmethod
     def concatenate(motions: Sequence[Motion]) -> Motion:
-        """One after the other on the first one's timeline. Gaze missing in some becomes NaN there; mouths are kept
-        only if all have them. InputError for an empty list or for rates that differ (resample first)."""
+        """One after the other on the first one's timeline. Gaze missing in some becomes NaN there; mouths are
+        kept only if all have them. InputError for an empty list or rates that differ (resample first)."""
         if not motions:
             raise InputError("There is no motion to join.")
         first = motions[0]
@@ -233,14 +242,17 @@ class Motion:
     def resample(self, fps: Fraction | int) -> Motion:
         """The same time span at another rate: frame k shows the time start + k / fps.
 
-        Rotations by slerp, other numbers linearly, mouths from the nearest frame; valid where every frame used was
-        valid; the last frame is held to the end of its time. InputError if fps is not positive.
+        Rotations by slerp, other numbers linearly, mouths from the nearest frame; valid where every frame
+        used was valid; the last frame is held to the end of its time, and a single frame stays single.
+        InputError if fps is not positive.
         """
         fps = Fraction(fps)
         if fps <= 0:
             raise InputError(f"{fps} frames a second is no frame rate.", "Give a positive number.")
         if fps == self.fps:
             return self
+        if len(self) == 1:
+            return self._update(fps, self.start, {})
         ratio = self.fps / fps
         count = -(-len(self) * ratio.denominator // ratio.numerator)
         # Whole numbers, so that 30000/1001 has no drift after an hour.
@@ -251,7 +263,9 @@ class Motion:
         above = np.minimum(above, len(self) - 1)
         return self._update(fps, self.start, self._blend(below, above, amount))
 
-    def _blend(self, below: NDArray[np.intp], above: NDArray[np.intp], amount: NDArray[np.float64]) -> dict[str, Any]:
+    def _blend(
+        self, below: NDArray[np.intp], above: NDArray[np.intp], amount: NDArray[np.float64]
+    ) -> dict[str, Any]:
         """All arrays at a share `amount` of the way from frames `below` to frames `above` (k,) each."""
         blended: dict[str, Any] = {}
         for name, array in self._arrays().items():
@@ -268,12 +282,14 @@ class Motion:
         return blended
 
     def fill_invalid(self) -> Motion:
-        """Frames that are not valid, interpolated between their valid neighbours (held at the ends); `valid` stays
-        as it is. NoFaceError when no frame is valid."""
+        """Frames that are not valid, interpolated between their valid neighbours (held at the ends); `valid`
+        stays as it is. NoFaceError when no frame is valid."""
         frames = np.arange(len(self))
         found = frames[self.valid]
         if len(found) == 0:
-            raise NoFaceError("No face was found in any frame.", "Use a clip whose face is larger and unobstructed.")
+            raise NoFaceError(
+                "No face was found in any frame.", "Use a clip whose face is larger and unobstructed."
+            )
         if len(found) == len(self):
             return self
         after = np.minimum(np.searchsorted(found, frames, side="left"), len(found) - 1)
@@ -284,10 +300,10 @@ class Motion:
         return replace(self, **{**self._blend(low, high, amount), "valid": self.valid})
 
     def smooth(self, strength: float | Literal["off", "auto"] = 1.0) -> Motion:
-        """Zero-phase Gaussian smoothing; strength 0 or "off" changes nothing, 1 is the usual, "auto" suits the
-        clip's own shake (`smoothing.automatic_strength`). Frames must be filled (`fill_invalid`).
+        """Zero-phase Gaussian smoothing; strength 0 or "off" changes nothing, 1 is the usual, "auto" suits
+        the clip's own shake (`smoothing.automatic_strength`). Frames must be filled (`fill_invalid`).
 
-        Head, scale, translation and identity get a width of 1.5 frames times strength; expression and gaze 1.0;
+        Head, scale, translation, identity get a width of 1.5 frames times strength; expression and gaze 1.0;
         eye and lip ratios and the lids' keypoints 0.5, which strength lowers but never raises: blinks stay.
         InputError for a negative or non-finite strength.
         """

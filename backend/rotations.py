@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Head rotations in LivePortrait's row-vector convention, vectorised over leading axes.
 
-A row vector turns as x' = x @ R with R = (Rz(roll) Ry(yaw) Rx(pitch))^T, angles in degrees, axes x right, y down,
-z into the picture: pitch > 0 looks down, yaw > 0 turns the nose to image left, roll > 0 leans clockwise.
-Arithmetic is float64; callers store float32.
+A row vector turns as x' = x @ R with R = (Rz(roll) Ry(yaw) Rx(pitch))^T, angles in degrees, axes x right,
+y down, z into the picture: pitch > 0 looks down, yaw > 0 turns the nose to image left, roll > 0 leans
+clockwise. Arithmetic is float64; callers store float32.
 """
 
 from __future__ import annotations
@@ -62,16 +62,17 @@ def quaternion_from_rotation(rotation: ArrayLike) -> Array:
     d = m[..., 1, 0] + m[..., 0, 1]
     e = m[..., 0, 2] + m[..., 2, 0]
     f = m[..., 2, 1] + m[..., 1, 2]
+    squares = [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz]
     candidates = np.stack(
         [
-            np.stack([1 + xx + yy + zz, a, b, c], -1),
-            np.stack([a, 1 + xx - yy - zz, d, e], -1),
-            np.stack([b, d, 1 - xx + yy - zz, f], -1),
-            np.stack([c, e, f, 1 - xx - yy + zz], -1),
+            np.stack([squares[0], a, b, c], -1),
+            np.stack([a, squares[1], d, e], -1),
+            np.stack([b, d, squares[2], f], -1),
+            np.stack([c, e, f, squares[3]], -1),
         ],
         -2,
     )
-    best = np.argmax(np.stack([1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1), -1)
+    best = np.argmax(np.stack(squares, -1), -1)
     q: Array = np.take_along_axis(candidates, best[..., None, None], -2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
     return np.where(q[..., :1] < 0, -q, q)

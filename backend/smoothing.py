@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backend.rotations import (
-    geodesic_degrees,
     quaternion_from_rotation,
     rotation_from_quaternion,
     rotation_vector,
@@ -22,7 +21,7 @@ EXPRESSION_SIGMA = 1.0
 LID_SIGMA = 0.5
 LID_KEYPOINTS = (11, 13, 15, 16)
 
-# "auto": this much shake of the head, in degrees, is what strength 1 is for; strength stays within the bounds.
+# "auto": this much shake of the head, in degrees, is what strength 1 is for.
 _AUTO_SHAKE = 0.2
 _AUTO_MAXIMUM = 1.5
 
@@ -76,19 +75,10 @@ def shake_degrees(rotations: ArrayLike) -> float:
         return 0.0
     steps = np.degrees(rotation_vector(np.swapaxes(r[:-1], -1, -2) @ r[1:]))
     jolt = np.diff(steps, n=2, axis=0)
-    # White noise of deviation d gives third differences of deviation d * sqrt(20); median |x| = 0.6745 deviations.
+    # White noise of deviation d has third differences of deviation d sqrt(20); median |x| is 0.6745 of it.
     return float(np.median(np.abs(jolt)) / (0.6745 * np.sqrt(20.0)))
 
 
 def automatic_strength(rotations: ArrayLike) -> float:
     """The smoothing strength that suits a clip's own shake: 0 for a steady head, at most 1.5."""
     return float(min(shake_degrees(rotations) / _AUTO_SHAKE, _AUTO_MAXIMUM))
-
-
-def acceleration_degrees(rotations: ArrayLike) -> float:
-    """Mean size of the head's angular acceleration in degrees per frame squared, the measure of visible shake."""
-    r = np.asarray(rotations, np.float64)
-    if len(r) < 3:
-        return 0.0
-    steps = np.swapaxes(r[:-1], -1, -2) @ r[1:]
-    return float(geodesic_degrees(steps[:-1], steps[1:]).mean())
