@@ -3,9 +3,9 @@
 
     python3 scripts/environment.py [mesh|demo|test]     make or update .venv and print its Python
 
-The other scripts call `ensure()`. Nothing but the standard library is needed, and any Python from 3.9 on may run
-this: it looks for a 3.11 or 3.12 itself. Debian's python3 without python3-venv, ensurepip or pip is enough, because
-the environment is made without pip and filled by `pip --python` from outside.
+The other scripts call `ensure()`. Nothing but the standard library is needed, and any Python from 3.9 on
+may run this: it looks for a 3.11 or 3.12 itself. Debian's python3 without python3-venv and ensurepip is enough: the
+environment is made without pip and filled by `pip --python` from outside.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ".venv"
-MARKER = "liveportrait-environment.json"  # lies in the environment; written last, so half-built ones are known
+MARKER = "liveportrait-environment.json"  # in the environment; says whether all of it is there
 PROFILES = ("mesh", "demo", "test")
-VERSIONS = ((3, 11), (3, 12))  # the versions that every pinned package has wheels for; pyproject.toml says the same
+VERSIONS = ((3, 11), (3, 12))  # every pinned package has wheels for these; pyproject.toml agrees
 OLDEST_PIP = (22, 3)  # the first with --python
 
-# What OpenCV's wheel expects of a Linux system, by the Debian and Ubuntu package that brings it. Everything else
-# that OpenCV, MediaPipe and PyAV load is in their wheels or in every system.
+# What OpenCV's wheel expects of a Linux system, with the Debian and Ubuntu package that brings it. Everything
+# else that OpenCV, MediaPipe and PyAV load is in their wheels or in every system.
 SYSTEM_LIBRARIES = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0"}
 
 
@@ -54,15 +54,15 @@ class Python:
         return "Python " + ".".join(map(str, self.version))
 
 
-# --- which Python ---------------------------------------------------------------------------------------------
+# --- which Python -------------------------------------------------------------------------------------------
 
 
 def find_python(wanted: str | None = None) -> Python:
-    """The Python to build with: `wanted` if given, else the one that runs this, else one found on the machine."""
+    """The Python to build with: `wanted` if given, else the one that runs this, else one found elsewhere."""
     if wanted:
         found = probe_python([wanted])
         if found is None:
-            raise SetupError(f"{wanted} does not run as Python {_spoken_versions()}; name another with --python.")
+            raise SetupError(f"{wanted} does not run as Python {_spoken_versions()}; give --python another.")
         return found
     for command in _candidate_commands():
         found = probe_python(command)
@@ -90,23 +90,19 @@ def _candidate_commands() -> Iterator[list[str]]:
                 yield [found]
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for major, minor in VERSIONS:
-        yield from ([str(found)] for found in sorted(versions.glob(f"{major}.{minor}.*/bin/python3"), reverse=True))
+        yield from ([str(path)] for path in sorted(versions.glob(f"{major}.{minor}.*/bin/python3")))
     if os.name == "nt" and (launcher := shutil.which("py")):
         yield from ([launcher, f"-{major}.{minor}"] for major, minor in VERSIONS)
 
 
 def probe_python(command: Sequence[str]) -> Python | None:
-    """Runs `command` as a Python; None unless it answers as a version in VERSIONS that can make environments."""
+    """Runs `command` as a Python; None unless it answers, as one of VERSIONS, and can make environments."""
     question = (
         "import json, sys, venv; print(json.dumps([getattr(sys, '_base_executable', None) or sys.executable,"
         " sys.version_info[:3], sys.base_prefix]))"
     )
     try:
-        answer = subprocess.run(
-            [*command, "-I", "-c", question],
-            capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=_clean_variables(),
-        )  # fmt: skip
-        executable, version, prefix = json.loads(answer.stdout)
+        executable, version, prefix = json.loads(_ask([*command, "-I", "-c", question]).stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return None
     if tuple(version[:2]) not in VERSIONS:
@@ -114,7 +110,7 @@ def probe_python(command: Sequence[str]) -> Python | None:
     return Python(executable, (version[0], version[1], version[2]), prefix)
 
 
-# --- what belongs in it ---------------------------------------------------------------------------------------
+# --- what belongs in it -------------------------------------------------------------------------------------
 
 
 def read_pins(profile: str, root: Path = ROOT) -> list[str]:
@@ -129,7 +125,7 @@ def read_pins(profile: str, root: Path = ROOT) -> list[str]:
 
 
 def allowed_complaints(pins: Sequence[str], root: Path = ROOT) -> set[str]:
-    """What `pip check` is expected to say about these pins: the lines of pip-check-allowed.txt on their packages."""
+    """What `pip check` is expected to say: the lines of pip-check-allowed.txt that are about these pins."""
     versions = {tuple(pin.split(";")[0].strip().lower().split("==")) for pin in pins}
     lines = _lines(root / "requirements" / "pip-check-allowed.txt")
     return {line for line in lines if tuple(line.lower().split()[:2]) in versions}
@@ -140,11 +136,11 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SetupError(f"{path} is missing; the copy of the project is incomplete, fetch it again.") from None
+        raise SetupError(f"{path} is missing; fetch the project again, this copy is incomplete.") from None
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-# --- what the machine has to have -----------------------------------------------------------------------------
+# --- what the machine has to have ---------------------------------------------------------------------------
 
 
 def missing_libraries() -> list[str]:
@@ -167,10 +163,7 @@ def find_pip(python: Python) -> list[str] | None:
             continue
         command = [executable, "-m", "pip"]
         try:
-            answer = subprocess.run(
-                [*command, "--version"],
-                capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, env=_clean_variables(),
-            )  # fmt: skip
+            answer = _ask([*command, "--version"])
         except (OSError, subprocess.TimeoutExpired):
             continue
         found = re.match(r"pip (\d+)\.(\d+)", answer.stdout)
@@ -181,8 +174,7 @@ def find_pip(python: Python) -> list[str] | None:
 
 def has_ensurepip(python: Python) -> bool:
     """Whether `python` can put its own pip into an environment (Debian's cannot without python3-venv)."""
-    command = [python.executable, "-I", "-c", "import ensurepip; ensurepip.version()"]
-    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+    return _ask([python.executable, "-I", "-c", "import ensurepip; ensurepip.version()"]).returncode == 0
 
 
 def prepare_machine(python: Python) -> None:
@@ -201,17 +193,16 @@ def prepare_machine(python: Python) -> None:
         raise SetupError(f"This machine lacks {missing}; install what provides it and run this again.")
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        raise SetupError(
-            f"This machine lacks {missing}. Run:  sudo apt-get update && sudo {shlex.join(command)}  and then this again."
-        )
+        line = f"sudo apt-get update && sudo {shlex.join(command)}"
+        raise SetupError(f"This machine lacks {missing}. Run this, then try again:  {line}")
     print(f"This machine lacks {missing}; installing with apt-get: {' '.join(packages)}", flush=True)
     for step in (["apt-get", "update"], command):
         _run(step, "apt-get failed", {"DEBIAN_FRONTEND": "noninteractive"})
     if still := missing_libraries():
-        raise SetupError(f"{', '.join(still)} cannot be loaded although apt-get installed {' '.join(packages)}.")
+        raise SetupError(f"{', '.join(still)} cannot be loaded, although apt-get was content.")
 
 
-# --- making it ------------------------------------------------------------------------------------------------
+# --- making it ----------------------------------------------------------------------------------------------
 
 
 def environment_python(folder: Path) -> Path:
@@ -220,7 +211,7 @@ def environment_python(folder: Path) -> Path:
 
 
 def serves(folder: Path, profile: str, python: Python, root: Path = ROOT) -> bool:
-    """Whether the environment is whole, of this Python, up to date with its own list, and has all of `profile`.
+    """Whether the environment is whole, of this Python, as its own list says today, and has all of `profile`.
 
     So an environment that was made for the tests serves the demo too, and the two do not rebuild it in turn.
     """
@@ -270,43 +261,32 @@ def _build(folder: Path, profile: str, python: Python, root: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
-        made = {"complete": False, "profile": profile, "pins": pins, "python": [python.version, python.prefix]}
-        _write_marker(folder, made)
+        made = {"profile": profile, "pins": pins, "python": [python.version, python.prefix]}
+        _write_marker(folder, {**made, "complete": False})
     except OSError as error:
-        raise SetupError(f"{folder} cannot be written ({error.strerror}); make it writable or free it.") from error
+        raise SetupError(f"{folder} cannot be written ({error.strerror}); make it writable.") from error
     inside = str(environment_python(folder))
-    _run([python.executable, "-m", "venv", "--without-pip", str(folder)], "The environment could not be created")
+    _run([python.executable, "-m", "venv", "--without-pip", str(folder)], "It could not be created")
     pip = find_pip(python)
     if pip is None:
         _run([inside, "-m", "ensurepip"], "pip could not be put into the environment")
         pip = [inside, "-m", "pip"]
-    lists = root / "requirements" / f"{profile}.txt"
+    wanted = ["--no-deps", "--only-binary", ":all:", "-r", str(root / "requirements" / f"{profile}.txt")]
     _run(
-        [*pip, "--python", inside, "install", "--no-deps", "--only-binary", ":all:", "--requirement", str(lists)],
+        [*pip, "--python", inside, "install", *wanted],
         "The packages could not be installed (check the network and pip's settings, then run this again)",
         quiet=not sys.stdout.isatty(),
     )
-    check(pip, inside, pins, root)
+    if unexpected := complaints(pip, inside) - allowed_complaints(pins, root):
+        raise SetupError(f"The packages do not fit together: {' '.join(sorted(unexpected))}")
     _write_marker(folder, {**made, "complete": True})
     print(f"Done in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def check(pip: Sequence[str], inside: str, pins: Sequence[str], root: Path = ROOT) -> None:
-    """Compares what `pip check` says with what pip-check-allowed.txt expects.
-
-    Raises:
-        SetupError: a requirement is not met that nobody decided to leave out, or an allowed line is out of date.
-    """
-    answer = subprocess.run(
-        [*pip, "--python", inside, "check"],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, env=_clean_variables(),
-    )  # fmt: skip
-    said = {line.strip() for line in answer.stdout.splitlines() if line.strip()} - {"No broken requirements found."}
-    allowed = allowed_complaints(pins, root)
-    if said != allowed:
-        problems = [*(f"unexpected: {line}" for line in sorted(said - allowed))]
-        problems += [f"no longer said: {line}" for line in sorted(allowed - said)]
-        raise SetupError(f"pip check and requirements/pip-check-allowed.txt differ: {'; '.join(problems)}")
+def complaints(pip: Sequence[str], inside: str) -> set[str]:
+    """What `pip check` finds wrong in the environment whose interpreter is `inside`, line by line."""
+    answer = _ask([*pip, "--python", inside, "check"])
+    return {line.strip() for line in answer.stdout.splitlines()} - {"", "No broken requirements found."}
 
 
 def _is_environment(folder: Path) -> bool:
@@ -328,9 +308,9 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
     try:
         handle = path.open("a+b")
     except OSError as error:
-        raise SetupError(f"{path.parent} cannot be written ({error.strerror}); the environment goes there.") from error
+        raise SetupError(f"{path} cannot be written ({error.strerror}); make its folder writable.") from error
     with handle:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             while True:
@@ -345,6 +325,19 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
+def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a short command for its answer."""
+    return subprocess.run(
+        list(command),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        env=_clean_variables(),
+    )
+
+
 def _run(
     command: Sequence[str], failure: str, variables: dict[str, str] | None = None, quiet: bool = True
 ) -> None:
@@ -353,11 +346,15 @@ def _run(
     Raises:
         SetupError: it ended with an error.
     """
-    streams: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if quiet else {}
     result = subprocess.run(
-        list(command), stdin=subprocess.DEVNULL, text=True, errors="replace",
-        env={**_clean_variables(), **(variables or {})}, **streams,
-    )  # fmt: skip
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
+        errors="replace",
+        env={**_clean_variables(), **(variables or {})},
+    )
     if result.returncode != 0:
         if quiet:
             print((result.stdout or "").rstrip(), file=sys.stderr)
@@ -365,7 +362,7 @@ def _run(
 
 
 def _clean_variables() -> dict[str, str]:
-    """The variables for Python and pip: the user's, without those that would take packages from or to elsewhere."""
+    """The user's variables for Python and pip, without those that would mix in packages of other places."""
     elsewhere = {"PYTHONHOME", "PYTHONPATH", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET"}
     kept = {name: value for name, value in os.environ.items() if name not in elsewhere}
     return {**kept, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -373,7 +370,7 @@ def _clean_variables() -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make or update the project's Python environment.")
-    parser.add_argument("profile", nargs="?", choices=PROFILES, default="mesh", help="what goes in (default: mesh)")
+    parser.add_argument("profile", nargs="?", choices=PROFILES, default="mesh", help="what goes in [mesh]")
     parser.add_argument("--python", metavar="PATH", help=f"a Python {_spoken_versions()} to build with")
     options = parser.parse_args(arguments)
     print(ensure(options.profile, options.python))

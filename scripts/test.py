@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes the test environment and runs every test, the checks by ruff and mypy among them.
 
-    python3 scripts/test.py [--fast] [--python PATH] [any option of pytest]
+python3 scripts/test.py [--fast] [--python PATH] [any option of pytest]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--fast", action="store_true", help="leave out the slow tests, and say which")
-    parser.add_argument("--python", metavar="PATH", help="a Python 3.11 or 3.12 to build the environment with")
+    parser.add_argument("--python", metavar="PATH", help="a Python 3.11 or 3.12 for the environment")
     options, for_pytest = parser.parse_known_args()
     python = ensure("test", options.python)
     fast = ["--fast"] if options.fast else []
