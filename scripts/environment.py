@@ -4,8 +4,8 @@
     python3 scripts/environment.py [mesh|demo|test]     make or update .venv and print its Python
 
 The other scripts call `ensure()`. Nothing but the standard library is needed, and any Python from 3.9 on
-may run this: it looks for a 3.11 or 3.12 itself. Debian's python3 without python3-venv and ensurepip is enough: the
-environment is made without pip and filled by `pip --python` from outside.
+may run this: it looks for a 3.11 or 3.12 itself. Debian's python3 without python3-venv and ensurepip is
+enough: the environment is made without pip and filled by `pip --python` from outside.
 """
 
 from __future__ import annotations
