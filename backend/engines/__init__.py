@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The seam: what has learned something sits behind `Engine`; everything else is shared and written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import EngineError
+from ..motion import Motion
+from ..options import Options
+
+
+class Engine(Protocol):
+    """One way to measure motion and to show it. Crop coordinates: [-1,1] across, x right, y down, z into the picture."""
+
+    name: str
+    device: str
+    native_resolution: bool
+    wants_landmarks: bool
+    wants_mouths: bool
+
+    def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
+        """crops (n,256,256,3) uint8 RGB; landmarks (n,478,3) in crop pixels -> Motion of n frames."""
+
+    def encode(
+        self, crop: np.ndarray, landmarks: np.ndarray | None = None, placement: np.ndarray | None = None
+    ) -> Any:
+        """A source, once. With native_resolution: an upright region of the picture at its own resolution, landmarks (478,3)
+        in its pixels and placement (2,3) from crop coordinates to its pixels; else the 256 crop."""
+
+    def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+        """x_s, x_d (n,21,3) -> x_d whose shoulders meet the source's."""
+
+    def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        """x_s (n,21,3), ratios (n,3): present image-left, image-right, target -> change of the keypoints (n,21,3)."""
+
+    def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        """x_s (n,21,3), ratios (n,2): present, target -> change of the keypoints (n,21,3)."""
+
+    def mouth_patch(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """The driver's inner mouth (48,64,3) uint8; only where wants_mouths."""
+
+    def render(
+        self, appearance: Any, source: np.ndarray, driving: np.ndarray, mouths: np.ndarray | None = None
+    ) -> np.ndarray:
+        """x_s (n or 1,21,3), x_d (n,21,3) -> pictures (n,h,w,3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    engine: Engine
+    why: str
+
+
+def choose(options: Options) -> Choice:
+    """The engine for a job and the reason in a sentence. Raises EngineError where the wanted one cannot run here."""
+    if options.engine == "neural":
+        raise EngineError(
+            "The neural engine is not part of this version.",
+            "Use --engine mesh (the default), which needs no weights.",
+        )
+    from .mesh import MeshEngine
+
+    why = (
+        "asked for" if options.engine == "mesh" else "the embedded engine: it needs neither weights nor a GPU"
+    )
+    return Choice(MeshEngine(), why)

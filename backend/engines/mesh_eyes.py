@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The eye layer: the source's own eyeball under the moved lids, turned by the gaze."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .curves import closed_curve, polygon_alpha
+from .mesh_topology import EyeRows
+
+FEATHER = 0.020  # eye widths
+GAZE_LIMIT = (0.22, 0.16)  # eye widths, sideways and up or down
+IRIS_FALL = (1.0, 2.5)  # iris radii between which the gaze shift dies away
+
+
+@dataclass
+class Eye:
+    """texture (h,w,3) uint8: the eyeball, continued beyond the lids; origin: its corner in region pixels."""
+
+    rows: EyeRows
+    loop: np.ndarray
+    texture: np.ndarray
+    origin: np.ndarray
+    width: float
+    iris: np.ndarray
+    radius: float
+    solver: np.ndarray  # (3,16): least squares from loop points to an affine map
+
+
+def make_eye(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, loop: np.ndarray) -> Eye:
+    """Cut one eyeball out of a region (h,w,3) with landmarks (478,3) in its pixels."""
+    points = landmarks[loop, :2].astype(np.float64)
+    corners = landmarks[list(rows.corners), :2].astype(np.float64)
+    width = float(np.linalg.norm(corners[1] - corners[0]))
+    height, full = region.shape[:2]
+    pad = 0.6 * width
+    x0, y0 = np.maximum(np.floor(points.min(axis=0) - pad), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(points.max(axis=0) + pad), (full, height)).astype(int)
+    x1, y1 = max(x1, x0 + 2), max(y1, y0 + 2)
+    patch = region[y0:y1, x0:x1]
+    origin = np.array([x0, y0], np.float64)
+    alpha = polygon_alpha(closed_curve(points - origin), patch.shape[:2], 0.0)
+    # A little inside the lids the pixels are surely eyeball; from there they are continued outwards.
+    inside = alpha > 0.9
+    size = max(1, round(0.03 * width))
+    eroded = cv2.erode(inside.astype(np.uint8), np.ones((2 * size + 1, 1), np.uint8))
+    if eroded.any():
+        inside = eroded.astype(bool)
+    texture = patch.copy()
+    if inside.any():
+        _, labels = cv2.distanceTransformWithLabels(
+            (~inside).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        colour = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+        colour[labels[inside]] = patch[inside]
+        filled = colour[labels]
+        soft = cv2.GaussianBlur(filled, (0, 0), max(0.6, 0.03 * width))
+        texture = np.where(inside[..., None], patch, soft)
+    iris = landmarks[list(rows.iris), :2].astype(np.float64)
+    radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
+    base = np.column_stack([points, np.ones(len(points))])
+    return Eye(
+        rows,
+        loop,
+        np.ascontiguousarray(texture),
+        origin,
+        width,
+        iris[0],
+        max(radius, 0.08 * width),
+        np.linalg.pinv(base),
+    )
+
+
+def draw_eye(
+    frame: np.ndarray, eye: Eye, lids: np.ndarray, rigid: np.ndarray, opening: float, gaze: np.ndarray
+) -> None:
+    """Draw one eye into frame (h,w,3) in place.
+
+    lids, rigid (16,2): the loop's points in frame pixels, as moved and under head pose alone; opening 1 = as in the
+    source; gaze (2,): change of the iris offset in eye widths, x right and y down in the head's frame.
+    """
+    shift = np.clip(gaze, [-GAZE_LIMIT[0], -GAZE_LIMIT[1]], GAZE_LIMIT)
+    if opening <= 0.0 or (abs(opening - 1.0) < 1e-3 and np.abs(shift).max() < 1e-3):
+        return
+    feather = FEATHER * eye.width
+    pad = int(np.ceil(2 * feather)) + 2
+    height, width = frame.shape[:2]
+    x0, y0 = np.maximum(np.floor(lids.min(axis=0)).astype(int) - pad, 0)
+    x1, y1 = np.minimum(np.ceil(lids.max(axis=0)).astype(int) + pad, (width, height))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    origin = np.array([x0, y0], np.float64)
+    alpha = polygon_alpha(closed_curve(lids - origin), (y1 - y0, x1 - x0), feather) * min(1.0, 5.0 * opening)
+
+    forward = (eye.solver @ rigid).T  # (2,3) source px -> frame px
+    linear = forward[:, :2]
+    across = linear @ (eye_axis := _axis(eye))
+    length = float(np.linalg.norm(across)) or 1.0
+    ex = across / length
+    ey = np.array([-ex[1], ex[0]])
+    if ey @ (linear @ np.array([-eye_axis[1], eye_axis[0]])) < 0:
+        ey = -ey
+    middle = forward @ np.append(eye.iris, 1.0)
+    move = (ex * shift[0] + ey * shift[1]) * eye.width * length
+    # x runs image-left to image-right for both eyes
+    px = np.arange(x0, x1) + 0.5
+    py = (np.arange(y0, y1) + 0.5)[:, None]
+    aim = middle + move
+    radius = eye.radius * length
+    distance = np.sqrt((px - aim[0]) ** 2 + (py - aim[1]) ** 2) / radius
+    fall = np.clip((IRIS_FALL[1] - distance) / (IRIS_FALL[1] - IRIS_FALL[0]), 0.0, 1.0)
+    fall = fall * fall * (3.0 - 2.0 * fall)
+    qx, qy = px - move[0] * fall, py - move[1] * fall
+    if opening > 1.0:  # a wider eye shows its ball a little stretched, not new pixels
+        centre = rigid.mean(axis=0)
+        along = (qx - centre[0]) * ey[0] + (qy - centre[1]) * ey[1]
+        squeeze = along * (1.0 / opening - 1.0)
+        qx, qy = qx + squeeze * ey[0], qy + squeeze * ey[1]
+    inverse = np.linalg.inv(linear)
+    dx, dy = qx - forward[0, 2], qy - forward[1, 2]
+    map_x = inverse[0, 0] * dx + inverse[0, 1] * dy - eye.origin[0] - 0.5
+    map_y = inverse[1, 0] * dx + inverse[1, 1] * dy - eye.origin[1] - 0.5
+    ball = cv2.remap(
+        eye.texture,
+        map_x.astype(np.float32),
+        map_y.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    view = frame[y0:y1, x0:x1]
+    mixed = view + (ball.astype(np.float32) - view) * alpha[..., None]
+    view[:] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+
+def _axis(eye: Eye) -> np.ndarray:
+    """Unit vector of the eye's width in source pixels, from image-left to image-right."""
+    rightmost = eye.loop[0] == 263
+    # solver's columns follow the loop; corners are loop positions 0 (outer) and 8 (inner)
+    base = np.linalg.pinv(eye.solver)
+    axis = base[8, :2] - base[0, :2]
+    axis = -axis if rightmost else axis
+    return axis / (np.linalg.norm(axis) or 1.0)

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mouth layer: what shows between parted lips.
+
+Either the driver's own inner mouth (a patch per frame) or a modelled one: two dental arches, the upper fixed to the skull and
+the lower to the jaw, a tongue and a dark cavity, in the source's own light and colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from .curves import closed_curve, polygon_alpha
+from .mesh_topology import CHEEKS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS
+
+PATCH_SIZE = (48, 64)  # rows, columns of a driver's mouth
+PATCH_LUMA = 110.0  # brightness of the driver's cheek after normalising
+FEATHER = 0.012  # mouth widths
+APPEAR = (0.012, 0.045)  # inner gap / width over which the layer fades in
+# Anatomy in outer-eye distances (about 90 mm): mean adult dental arches.
+ARCH_HALF_WIDTH, ARCH_DEPTH, ARCH_ANGLE = 0.30, 0.30, 1.25
+UPPER_EDGE, UPPER_HEIGHT = 0.034, 0.120  # incisal edge below the resting lip line; crown height
+LOWER_EDGE, LOWER_HEIGHT = 0.010, 0.105
+TOOTH_WIDTHS = (8.6, 6.6, 7.6, 7.1, 6.8, 10.0)  # mm from the midline outwards
+LOWER_WIDTHS = (5.4, 6.0, 6.9, 7.0, 7.2, 11.0)
+
+
+@dataclass
+class MouthInterior:
+    """What the layer needs of one source. Colours (3,) float RGB 0..255; stomion (3,): the resting lip line, canonical."""
+
+    skin: np.ndarray
+    lip: np.ndarray
+    own_gap: float
+    stomion: np.ndarray
+    unit: float
+
+
+def cheek_colour(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Median colour (3,) float of small squares on the cheeks."""
+    reach = max(1, round(0.05 * float(np.linalg.norm(landmarks[33, :2] - landmarks[263, :2]))))
+    samples = []
+    for index in CHEEKS:
+        x, y = landmarks[index, :2].astype(int)
+        square = picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+        samples.append(square.reshape(-1, 3))
+    pixels = np.concatenate(samples)
+    return np.median(pixels, axis=0).astype(np.float64) if len(pixels) else np.array([180.0, 150.0, 130.0])
+
+
+def make_mouth(
+    region: np.ndarray, landmarks: np.ndarray, shape: np.ndarray, eye_unit: float
+) -> MouthInterior:
+    lips = landmarks[list(LOWER_LIP_ROWS[1][2:7] + LOWER_LIP_ROWS[2][2:7]), :2].astype(int)
+    height, width = region.shape[:2]
+    colours = region[np.clip(lips[:, 1], 0, height - 1), np.clip(lips[:, 0], 0, width - 1)]
+    own = float((shape[14, 1] - shape[13, 1]) / np.linalg.norm(shape[78] - shape[308]))
+    return MouthInterior(
+        skin=cheek_colour(region, landmarks),
+        lip=np.median(colours, axis=0).astype(np.float64),
+        own_gap=max(own, 0.0),
+        stomion=0.5 * (shape[13] + shape[14]),
+        unit=eye_unit,
+    )
+
+
+def _colourfulness(skin: np.ndarray) -> float:
+    """0 for a grey picture, 1 from the saturation of a pale photograph on."""
+    return min(1.0, float(np.ptp(skin)) / max(float(skin.max()), 1.0) / 0.12)
+
+
+def luma(colour: np.ndarray) -> float:
+    return float(colour @ np.array([0.299, 0.587, 0.114]))
+
+
+@dataclass
+class _Opening:
+    """The inner lips in a frame along the mouth's own axes: x across from corner to corner, y down."""
+
+    centre: np.ndarray
+    ex: np.ndarray
+    ey: np.ndarray
+    width: float
+    across: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+
+    def local(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        away = points - self.centre
+        return away @ self.ex, away @ self.ey
+
+
+def _opening(points: np.ndarray) -> _Opening:
+    """points (478,2): landmarks in pixels."""
+    left, right = points[INNER_LIP_CORNERS[0]], points[INNER_LIP_CORNERS[1]]
+    width = float(np.linalg.norm(right - left)) or 1.0
+    ex = (right - left) / width
+    ey = np.array([-ex[1], ex[0]])
+    opening = _Opening(0.5 * (left + right), ex, ey, width, np.zeros(0), np.zeros(0), np.zeros(0))
+    rows = []
+    for row in (UPPER_LIP_ROWS[0], LOWER_LIP_ROWS[0]):
+        x, y = opening.local(points[[INNER_LIP_CORNERS[0], *row, INNER_LIP_CORNERS[1]]])
+        x = np.maximum.accumulate(x + np.arange(len(x)) * 1e-6)
+        rows.append((x, y))
+    across = np.linspace(-0.5 * width, 0.5 * width, 33)
+    opening.across = across
+    opening.upper = np.interp(across, *rows[0])
+    opening.lower = np.maximum(np.interp(across, *rows[1]), opening.upper)
+    return opening
+
+
+def mouth_patch(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The driver's inner mouth (48,64,3) uint8 out of a picture (h,w,3) with landmarks (478,2+) in its pixels.
+
+    Straightened: columns run from corner to corner, rows from the upper to the lower inner lip; its light is normalised by the
+    driver's cheeks, so that a source can put on its own.
+    """
+    opening = _opening(landmarks[:, :2].astype(np.float64))
+    rows, columns = PATCH_SIZE
+    x = (np.arange(columns) + 0.5) / columns * opening.width - 0.5 * opening.width
+    top, bottom = np.interp(x, opening.across, opening.upper), np.interp(x, opening.across, opening.lower)
+    y = top + (bottom - top) * ((np.arange(rows) + 0.5) / rows)[:, None]
+    px = opening.centre[0] + x * opening.ex[0] + y * opening.ey[0] - 0.5
+    py = opening.centre[1] + x * opening.ex[1] + y * opening.ey[1] - 0.5
+    patch = cv2.remap(
+        picture,
+        px.astype(np.float32),
+        py.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    cheek = np.maximum(cheek_colour(picture, landmarks), 8.0)
+    light = max(luma(cheek), 8.0)
+    gain = np.clip(PATCH_LUMA / light, 0.4, 4.0) * np.clip((light / cheek) ** 0.35, 0.6, 1.5)
+    return np.clip(patch * gain + 0.5, 0, 255).astype(np.uint8)
+
+
+@cache
+def _teeth(upper: bool) -> np.ndarray:
+    """Texture (128,512,2) float32 of one dental arch laid flat, midline in the middle, gums at row 0: shade and opacity."""
+    rows, columns = 128, 512
+    widths = np.array(TOOTH_WIDTHS if upper else LOWER_WIDTHS)
+    edges = np.concatenate([[0.0], np.cumsum(widths)])
+    edges = edges / edges[-1] * (columns / 2)
+    x = np.abs(np.arange(columns) + 0.5 - columns / 2)
+    tooth = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(widths) - 1)
+    left, right = edges[tooth], edges[tooth + 1]
+    position = (x - left) / (right - left)  # 0..1 within a tooth
+    lengths = np.array([1.0, 0.93, 0.99, 0.90, 0.86, 0.84] if upper else [0.94, 0.96, 1.0, 0.93, 0.88, 0.86])
+    corner = 1.0 - np.abs(2 * position - 1) ** 4 * (0.10 if upper else 0.06)
+    length = lengths[tooth] * corner
+    y = ((np.arange(rows) + 0.5) / rows)[:, None]
+    opacity = np.clip((length - y) * rows / 3.0, 0.0, 1.0)
+    bulge = 1.0 - 0.10 * np.abs(2 * position - 1) ** 3
+    gap = 1.0 - 0.20 * np.exp(-((np.minimum(position, 1 - position) * (right - left) / 2.2) ** 2))
+    fade = np.array([1.0, 0.97, 0.92, 0.82, 0.70, 0.56])[tooth]
+    shade = bulge * gap * fade * (0.90 + 0.12 * y)
+    gum = np.clip((0.16 + 0.05 * np.cos((position - 0.5) * 2 * np.pi) * -1 - y) * 14, 0.0, 1.0)
+    shade = shade * (1.0 - 0.45 * gum)
+    texture = np.stack([shade, opacity + np.zeros_like(shade)], axis=-1).astype(np.float32)
+    return texture
+
+
+def _arch(
+    interior: MouthInterior, edge: float, height: float, drop: float, back: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical points (33,3) of an arch's gum line and biting edge."""
+    angle = np.linspace(-ARCH_ANGLE, ARCH_ANGLE, 33)
+    unit = interior.unit
+    x = np.sin(angle) * ARCH_HALF_WIDTH
+    z = (1.0 - np.cos(angle)) * ARCH_DEPTH + back
+    rise = -0.035 * (x / ARCH_HALF_WIDTH) ** 2  # the smile line climbs to the sides
+    base = interior.stomion + np.column_stack([x, np.zeros(33), z]) * unit
+    edge_points = base + np.column_stack([np.zeros(33), edge + rise, np.zeros(33)]) * unit
+    gum_points = edge_points + np.array([0.0, -height if height > 0 else 0.0, 0.0]) * unit
+    if height < 0:
+        gum_points = edge_points + np.array([0.0, -height, 0.0]) * unit
+    offset = np.array([0.0, drop, 0.0])
+    return gum_points + offset, edge_points + offset
+
+
+def draw_mouth(
+    frame: np.ndarray,
+    interior: MouthInterior,
+    points: np.ndarray,
+    loop: np.ndarray,
+    project,
+    gap: float,
+    jaw: float,
+    patch: np.ndarray | None,
+) -> None:
+    """Draw the inner mouth into frame (h,w,3) in place.
+
+    points (478,2): moved landmarks in frame pixels; loop (20,): the inner lips; project: canonical points (m,3) fixed to the
+    skull -> frame pixels (m,2); gap: inner gap / width; jaw: canonical drop of the chin; patch (48,64,3) uint8 or None.
+    """
+    show = np.clip((gap - APPEAR[0]) / (APPEAR[1] - APPEAR[0]), 0.0, 1.0)
+    own = np.clip((interior.own_gap - 0.06) / 0.08, 0.0, 1.0)
+    if own > 0:  # an open mouth keeps its own pixels until they would be stretched too far
+        stretched = np.clip((gap / interior.own_gap - 1.4) / 0.9, 0.0, 1.0)
+        show *= 1.0 - own * (1.0 - stretched)
+    if show <= 0.0:
+        return
+    opening = _opening(points)
+    feather = FEATHER * opening.width
+    outline = points[loop]
+    pad = int(np.ceil(3 * feather)) + 2
+    height, width = frame.shape[:2]
+    x0, y0 = np.maximum(np.floor(outline.min(axis=0)).astype(int) - pad, 0)
+    x1, y1 = np.minimum(np.ceil(outline.max(axis=0)).astype(int) + pad, (width, height))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    origin = np.array([x0, y0], np.float64)
+    alpha = polygon_alpha(closed_curve(outline - origin), (y1 - y0, x1 - x0), feather)
+    px = np.arange(x0, x1) + 0.5 - opening.centre[0]
+    py = (np.arange(y0, y1) + 0.5 - opening.centre[1])[:, None]
+    x = px * opening.ex[0] + py * opening.ex[1]
+    y = px * opening.ey[0] + py * opening.ey[1]
+    if patch is None:
+        inside = _modelled(interior, opening, x, y, alpha, project, jaw, gap)
+    else:
+        inside = _borrowed(interior, opening, x, y, patch)
+    view = frame[y0:y1, x0:x1]
+    weight = (alpha * np.float32(show))[..., None]
+    view[:] = np.clip(view + (inside - view) * weight + 0.5, 0, 255).astype(np.uint8)
+
+
+def _borrowed(
+    interior: MouthInterior, opening: _Opening, x: np.ndarray, y: np.ndarray, patch: np.ndarray
+) -> np.ndarray:
+    rows, columns = PATCH_SIZE
+    top, bottom = np.interp(x, opening.across, opening.upper), np.interp(x, opening.across, opening.lower)
+    u = (x / opening.width + 0.5) * columns - 0.5
+    v = (y - top) / np.maximum(bottom - top, 1e-3) * rows - 0.5
+    inside = cv2.remap(
+        patch, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    ).astype(np.float32)
+    skin = np.maximum(interior.skin, 8.0)
+    light = luma(skin)
+    gain = np.clip(light / PATCH_LUMA, 0.25, 1.8) * np.clip((skin / light) ** 0.35, 0.6, 1.5)
+    inside *= gain.astype(np.float32)
+    colourful = _colourfulness(skin)
+    if colourful < 1.0:  # a grey source gets a grey mouth
+        grey = inside @ np.array([0.299, 0.587, 0.114], np.float32)
+        inside = grey[..., None] + (inside - grey[..., None]) * np.float32(colourful)
+    return inside
+
+
+def _modelled(
+    interior: MouthInterior,
+    opening: _Opening,
+    x: np.ndarray,
+    y: np.ndarray,
+    alpha: np.ndarray,
+    project,
+    jaw: float,
+    gap: float,
+) -> np.ndarray:
+    skin, lip = interior.skin, interior.lip
+    light = luma(skin)
+    warmth = np.array([0.10, -0.06, -0.06]) * light * _colourfulness(skin)
+    cavity = np.maximum(0.15 * lip + 0.03 * skin + 0.35 * warmth, 0.0)
+    tongue = 0.56 * lip + 0.12 * skin + warmth
+    tooth = np.minimum(0.60 * 1.16 * light + 0.40 * 1.20 * skin, 246.0)
+    gum = 0.62 * lip + 0.18 * skin + warmth
+    inside = np.broadcast_to(cavity.astype(np.float32), (*x.shape, 3)).copy()
+
+    half = 0.5 * opening.width
+    depth = max(float((opening.lower - opening.upper).max()), 1e-3)
+    # the tongue lies behind the lower teeth and shows in a wide mouth
+    level = np.interp(x, opening.across, opening.lower)
+    shape = np.clip(
+        1.0 - (x / (0.78 * half)) ** 2 - ((level + 0.06 * opening.width - y) / (0.55 * depth)) ** 2, 0.0, 1.0
+    )
+    bright = np.clip(shape * 2.2, 0.0, 1.0) * np.clip((gap - 0.18) / 0.25, 0.0, 1.0)
+    bright *= 1.0 - 0.18 * np.exp(-((x / (0.05 * opening.width)) ** 2))
+    inside += (tongue.astype(np.float32) * (0.55 + 0.45 * shape[..., None]) - inside) * bright[
+        ..., None
+    ].astype(np.float32)
+
+    lower = _arch(interior, LOWER_EDGE, -LOWER_HEIGHT, jaw, 0.035)
+    upper = _arch(interior, UPPER_EDGE, UPPER_HEIGHT, 0.0, 0.0)
+    for is_upper, (gum_line, edge) in ((False, lower), (True, upper)):
+        gum_x, gum_y = opening.local(project(gum_line))
+        edge_x, edge_y = opening.local(project(edge))
+        ascending = np.maximum.accumulate(edge_x + np.arange(33) * 1e-6)
+        s = np.interp(x, ascending, np.linspace(0.0, 1.0, 33), left=-1.0, right=2.0)
+        at = np.clip(s, 0, 1) * 32
+        top = np.interp(at, np.arange(33), gum_y)
+        bottom = np.interp(at, np.arange(33), edge_y)
+        v = (y - top) / np.where(np.abs(bottom - top) < 1e-3, 1e-3, bottom - top)
+        texture = _teeth(is_upper)
+        span = max(8, int(2.0 * (edge_x[-1] - edge_x[0])))
+        if span < texture.shape[1]:  # as fine as it will be shown, so that no tooth flickers
+            texture = cv2.resize(texture, (span, max(8, span // 4)), interpolation=cv2.INTER_AREA)
+        drawn = cv2.remap(
+            texture,
+            (s * texture.shape[1] - 0.5).astype(np.float32),
+            (np.clip(v, 0, 1.5) * texture.shape[0] - 0.5).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(0.0, 0.0),
+        )
+        shade, opacity = drawn[..., 0], drawn[..., 1]
+        gums = np.clip(-v * 6.0, 0.0, 1.0).astype(np.float32)
+        opacity = np.where(
+            (v < 0) & (s >= 0) & (s <= 1), 1.0 - np.clip((-v - 0.5) * 3, 0, 1), opacity
+        ).astype(np.float32)
+        colour = tooth.astype(np.float32) * shade[..., None] * np.float32(1.0 if is_upper else 0.86)
+        colour += (gum.astype(np.float32) * 0.8 - colour) * gums[..., None]
+        inside += (colour - inside) * opacity[..., None]
+
+    # The lips shade what lies behind them, the more the further from the opening.
+    sigma = max(0.7, 0.05 * opening.width)
+    light_in = cv2.GaussianBlur(alpha, (0, 0), sigma)
+    top = np.interp(x, opening.across, opening.upper)
+    overhang = np.clip((y - top) / max(0.10 * opening.width, 1e-3), 0.0, 1.0)
+    corner = 1.0 - 0.55 * np.clip(np.abs(x) / half, 0, 1) ** 3
+    inside *= ((0.66 + 0.34 * np.clip(light_in, 0, 1)) * (0.74 + 0.26 * overhang) * corner)[..., None].astype(
+        np.float32
+    )
+    return inside

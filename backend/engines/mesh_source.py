@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the mesh engine keeps of a source: its region of the picture, a 2.5-D mesh over it, and how much each vertex follows the head.
+
+Lengths called "eye units" are multiples of the distance between the outer eye corners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from .mesh_eyes import Eye, make_eye
+from .mesh_maps import MeshMaps
+from .mesh_mouth import MouthInterior, make_mouth
+from .mesh_topology import EYES, FACE_POINTS, OUTER_EYE_CORNERS, TRAGUS, topology
+
+GRID = 22  # cells across the region; finer changed no measured figure
+RINGS = (1.08, 1.18)  # the oval again, a little larger: the seam between face and hair
+DEPTH_DECAY = 0.35  # eye units over which hair and neck fall back to the depth of the ears
+SPILL = 0.30  # eye units over which the skin's own movement reaches beyond the oval
+NECK = (0.70, 2.0)  # eye units below the eyes' pivot: the head's full motion, and none
+HEAD_REACH = ((1.75, 2.6), (2.0, 2.6))  # (sideways, upwards): full motion up to, none beyond; eye units
+REGION_FADE = 0.30  # eye units from the region's border over which motion fades to none
+
+
+@dataclass
+class MeshAppearance:
+    """One source, ready to render.
+
+    region: (h,w,3) uint8; placement: (2,3) crop coordinates [-1,1] -> continuous region pixels.
+    shape: (478,3) the landmarks without pose, LivePortrait's canonical units; scale, rotation (3,3), translation (3,)
+    put them into crop coordinates. rest: (v,3) all vertices in crop coordinates; the first 468 are the face.
+    """
+
+    region: np.ndarray
+    placement: np.ndarray
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+    shape: np.ndarray
+    eye_unit: float
+    eye_ratio: np.ndarray
+    lip_ratio: float
+    rest: np.ndarray
+    rest_px: np.ndarray
+    outer_triangles: np.ndarray
+    face_triangles: np.ndarray
+    still: np.ndarray
+    distance: np.ndarray
+    spill_index: np.ndarray
+    spill_weight: np.ndarray
+    map_size: tuple[int, int]
+    eyes: tuple[Eye, Eye]
+    mouth: MouthInterior
+    buffers: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def smoothstep(x: np.ndarray) -> np.ndarray:
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3.0 - 2.0 * x)
+
+
+def to_pixels(points: np.ndarray, placement: np.ndarray) -> np.ndarray:
+    """(...,2+) crop coordinates -> (...,2) region pixels."""
+    return points[..., :2] @ placement[:, :2].T + placement[:, 2]
+
+
+def to_crop(pixels: np.ndarray, placement: np.ndarray) -> np.ndarray:
+    """(n,3) region pixels with MediaPipe's depth -> (n,3) crop coordinates."""
+    linear = placement[:, :2]
+    unit = np.sqrt(abs(np.linalg.det(linear)))
+    xy = (pixels[:, :2] - placement[:, 2]) @ np.linalg.inv(linear).T
+    return np.concatenate([xy, pixels[:, 2:] / unit], axis=1)
+
+
+def make_appearance(
+    region: np.ndarray,
+    landmarks: np.ndarray,
+    placement: np.ndarray,
+    maps: MeshMaps,
+    person: np.ndarray | None,
+    map_longest: int = 288,
+) -> MeshAppearance:
+    """Prepare a source.
+
+    region (h,w,3) uint8; landmarks (478,3) in region pixels; placement as in MeshAppearance; person (h,w) float 0..1, where
+    the picture shows a person, or None where that is not known.
+    """
+    height, width = region.shape[:2]
+    unit_crop = (to_crop(landmarks.astype(np.float64), placement) + (1.0, 1.0, 0.0)) * 0.5
+    scales, rotations, translations, points = maps.pose(unit_crop[None], size=1.0)
+    scale, rotation, origin, crop_landmarks = float(scales[0]), rotations[0], translations[0], points[0]
+    shape = ((crop_landmarks - origin) / scale) @ rotation.T
+    measured = maps.measure(unit_crop[None], size=1.0)
+    eye_unit = float(np.linalg.norm(shape[OUTER_EYE_CORNERS[0]] - shape[OUTER_EYE_CORNERS[1]]))
+    unit_px = eye_unit * scale * float(np.sqrt(abs(np.linalg.det(placement[:, :2]))))
+
+    outer_px, outer_triangles = _outer_mesh(landmarks, width, height)
+    pivot_depth = float(crop_landmarks[list(TRAGUS), 2].mean())
+    oval = topology().oval
+    oval_px = landmarks[oval, :2].astype(np.float64)
+    gaps = np.linalg.norm(outer_px[:, None] - oval_px[None], axis=2) / unit_px
+    nearest = np.argsort(gaps, axis=1)[:, :4]
+    near = np.take_along_axis(gaps, nearest, axis=1)
+    inverse = 1.0 / np.maximum(near, 1e-3)
+    inverse /= inverse.sum(axis=1, keepdims=True)
+    oval_depth = np.clip(crop_landmarks[oval, 2], None, pivot_depth)
+    depth = (oval_depth[nearest] * inverse).sum(axis=1)
+    depth = pivot_depth + (depth - pivot_depth) * np.exp(-near[:, 0] / DEPTH_DECAY)
+    outer_crop = to_crop(np.column_stack([outer_px, np.zeros(len(outer_px))]), placement)
+    outer_crop[:, 2] = depth
+
+    still, distance = _follow(
+        outer_px, outer_crop, person, landmarks, (origin, scale, rotation, eye_unit), unit_px, (height, width)
+    )
+    rest = np.concatenate([crop_landmarks[:FACE_POINTS], outer_crop])
+    longest = max(height, width)
+    factor = min(1.0, map_longest / longest)
+    topo = topology()
+    return MeshAppearance(
+        region=np.ascontiguousarray(region),
+        placement=placement.astype(np.float64),
+        scale=float(scale),
+        rotation=rotation,
+        translation=origin,
+        shape=shape,
+        eye_unit=eye_unit,
+        eye_ratio=measured.eye_ratio[0].astype(np.float64),
+        lip_ratio=float(measured.lip_ratio[0]),
+        rest=rest,
+        rest_px=np.concatenate([landmarks[:FACE_POINTS, :2], outer_px]).astype(np.float64),
+        outer_triangles=outer_triangles,
+        face_triangles=_oriented(np.concatenate([topo.holes, topo.triangles]), landmarks),
+        still=still,
+        distance=distance,
+        spill_index=nearest,
+        spill_weight=inverse * np.exp(-((near[:, :1] / SPILL) ** 2)),
+        map_size=(max(2, round(width * factor)), max(2, round(height * factor))),
+        eyes=tuple(make_eye(region, landmarks, rows, loop) for rows, loop in zip(EYES, topo.eye_loops)),  # type: ignore[arg-type]
+        mouth=make_mouth(region, landmarks, shape, eye_unit),
+    )
+
+
+def _oriented(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """All triangles with positive area where they face the camera."""
+    a, b, c = (points[triangles[:, i], :2] for i in range(3))
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    flipped = triangles.copy()
+    flipped[area < 0] = flipped[area < 0][:, ::-1]
+    return flipped
+
+
+def _outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices outside the face (rings round the oval, a grid, the border) and triangles over oval + vertices."""
+    oval = topology().oval
+    oval_px = landmarks[oval, :2].astype(np.float64)
+    centre = oval_px.mean(axis=0)
+    points: list[np.ndarray] = []
+    inside = lambda p: (p[:, 0] > 1) & (p[:, 1] > 1) & (p[:, 0] < width - 1) & (p[:, 1] < height - 1)  # noqa: E731
+    for ring in RINGS:
+        moved = centre + (oval_px - centre) * ring
+        points.append(moved[inside(moved)])
+    xs, ys = np.linspace(0, width, GRID + 1), np.linspace(0, height, GRID + 1)
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    hull = (centre + (oval_px - centre) * (RINGS[-1] + 0.05)).astype(np.float32)
+    free = np.array([cv2.pointPolygonTest(hull, (float(x), float(y)), False) < 0 for x, y in grid])
+    border = (grid[:, 0] <= 0) | (grid[:, 1] <= 0) | (grid[:, 0] >= width) | (grid[:, 1] >= height)
+    points.append(grid[free | border])
+    outer = np.concatenate(points)
+    everything = np.concatenate([oval_px, outer]).astype(np.float32)
+    corner = everything.min(axis=0) - 2
+    division = cv2.Subdiv2D(
+        (
+            int(corner[0]) - 2,
+            int(corner[1]) - 2,
+            int(np.ptp(everything[:, 0])) + 8,
+            int(np.ptp(everything[:, 1])) + 8,
+        )
+    )
+    index: dict[tuple[float, float], int] = {}
+    vertex = np.concatenate([oval, FACE_POINTS + np.arange(len(outer))])
+    for i, (x, y) in enumerate(everything):
+        index.setdefault((float(x), float(y)), int(vertex[i]))
+        division.insert((float(x), float(y)))
+    triangles = []
+    for x0, y0, x1, y1, x2, y2 in division.getTriangleList():
+        try:
+            triangles.append((index[(x0, y0)], index[(x1, y1)], index[(x2, y2)]))
+        except KeyError:
+            continue  # a triangle of Subdiv2D's enclosing one
+    points_px = np.zeros((FACE_POINTS + len(outer), 2))
+    points_px[:FACE_POINTS] = landmarks[:FACE_POINTS, :2]
+    points_px[FACE_POINTS:] = outer
+    return outer, _oriented(np.array(triangles, np.int32), points_px)
+
+
+def _follow(
+    outer_px: np.ndarray,
+    outer_crop: np.ndarray,
+    person: np.ndarray | None,
+    landmarks: np.ndarray,
+    pose: tuple[np.ndarray, float, np.ndarray, float],
+    unit_px: float,
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each outer vertex may follow the head (0..1), and how far outside the person it lies (eye units)."""
+    height, width = size
+    origin, scale, rotation, eye_unit = pose
+    flat = outer_crop.copy()
+    flat[:, 2] = 0.0
+    head = ((flat - origin) / scale) @ rotation.T / eye_unit  # head frame, eye units; y down
+    down = (head[:, 1] - NECK[0]) / (NECK[1] - NECK[0])
+    follow = 1.0 - smoothstep(down)
+    (side0, side1), (up0, up1) = HEAD_REACH
+    side = (np.abs(head[:, 0]) - side0) / (side1 - side0)
+    above = (-head[:, 1] - up0) / (up1 - up0)
+    follow *= (1.0 - smoothstep(side)) * (1.0 - smoothstep(above))
+    border = np.minimum.reduce(
+        [outer_px[:, 0], outer_px[:, 1], width - outer_px[:, 0], height - outer_px[:, 1]]
+    )
+    follow *= smoothstep(border / unit_px / REGION_FADE)
+
+    factor = min(1.0, 256.0 / max(height, width))
+    small = (max(2, round(width * factor)), max(2, round(height * factor)))
+    mask = np.zeros((small[1], small[0]), np.uint8)
+    if person is None:
+        centre = landmarks[topology().oval, :2].mean(axis=0) * factor
+        axes = (1.2 * unit_px * factor, 1.5 * unit_px * factor)
+        cv2.ellipse(
+            mask,
+            (int(centre[0]), int(centre[1] - 0.25 * unit_px * factor)),
+            (int(axes[0]), int(axes[1])),
+            0,
+            0,
+            360,
+            1,
+            -1,
+        )
+    else:
+        mask = (cv2.resize(person.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5).astype(
+            np.uint8
+        )
+    cv2.fillConvexPoly(mask, cv2.convexHull((landmarks[topology().oval, :2] * factor).astype(np.int32)), 1)
+    _, labels = cv2.connectedComponents(mask)
+    centre = landmarks[1, :2] * factor
+    mine = labels[min(small[1] - 1, max(0, int(centre[1]))), min(small[0] - 1, max(0, int(centre[0])))]
+    away = cv2.distanceTransform((labels != mine).astype(np.uint8), cv2.DIST_L2, 5) / factor / unit_px
+    x = np.clip((outer_px[:, 0] * factor).astype(int), 0, small[0] - 1)
+    y = np.clip((outer_px[:, 1] * factor).astype(int), 0, small[1] - 1)
+    return follow, away[y, x].astype(np.float64)

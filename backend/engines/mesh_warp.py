@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The skin layer: one backward map a frame, rasterised small from the moved triangles, applied to the source's own pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .mesh_motion import Targets
+from .mesh_source import MeshAppearance, to_pixels
+from .mesh_topology import EYES, FACE_POINTS
+
+_SHIFT = 4  # fixed-point bits of the rasteriser
+LID_PROFILE = np.array([0.5, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5])
+
+
+def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(t,3,2) triangles -> (t,6) coefficients of the map from target to source points; degenerate ones map rigidly."""
+    e1, e2 = target[:, 1] - target[:, 0], target[:, 2] - target[:, 0]
+    s1, s2 = source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]
+    det = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    safe = np.where(np.abs(det) < 1e-6, 1e-6, det)
+    a = (s1 * e2[:, 1:2] - s2 * e1[:, 1:2]) / safe[:, None]
+    b = (s2 * e1[:, 0:1] - s1 * e2[:, 0:1]) / safe[:, None]
+    c = source[:, 0] - a * target[:, 0, 0:1] - b * target[:, 0, 1:2]
+    return np.stack([a[:, 0], b[:, 0], c[:, 0], a[:, 1], b[:, 1], c[:, 1]], axis=1)
+
+
+def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
+    """Source vertices in pixels; behind a closing lid they slide off the eyeball, so no white is dragged along."""
+    points = app.rest_px
+    if (opening >= 1.0).all():
+        return points
+    points = points.copy()
+    for side, eye in enumerate(EYES):
+        closed = max(0.0, 1.0 - float(opening[side]))
+        if closed == 0.0:
+            continue
+        outer, inner = points[eye.corners[0]], points[eye.corners[1]]
+        axis = inner - outer
+        down = np.array([-axis[1], axis[0]])
+        if down @ (points[eye.lower[3]] - points[eye.upper[3]]) < 0:
+            down = -down
+        points[list(eye.upper)] -= down * (0.035 * closed * LID_PROFILE)[:, None]
+        points[list(eye.lower)] += down * (0.075 * closed * LID_PROFILE)[:, None]
+    return points
+
+
+def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Displacement planes dx, dy (map rows, map columns) float32 in region pixels: target pixel -> source pixel."""
+    width, height = app.map_size
+    to_map = np.array([width / app.region.shape[1], height / app.region.shape[0]])
+    face_px = to_pixels(targets.face[k, :FACE_POINTS], app.placement)
+    outer_px = to_pixels(targets.outer[k], app.placement)
+    target = np.concatenate([face_px, outer_px]) * to_map
+    source = _closing_source(app, targets.opening[k]) * to_map
+    depth = targets.face[k, :FACE_POINTS, 2]
+
+    face = app.face_triangles
+    order = np.argsort(-depth[face].mean(axis=1), kind="stable")
+    triangles = np.concatenate([app.outer_triangles, face[order]])
+    corners = target[triangles]
+    e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    front = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0] > 0
+    triangles, corners = triangles[front], corners[front]
+    coefficients = affine(source[triangles], corners).astype(np.float32)
+    coefficients = np.concatenate([np.array([[1, 0, 0, 0, 1, 0]], np.float32), coefficients])
+
+    ids = app.buffers.setdefault("ids", np.empty((height, width), np.int32))
+    ids.fill(0)
+    fixed = np.round((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    fill = cv2.fillConvexPoly
+    for i, corner in enumerate(fixed, start=1):
+        fill(ids, corner, i, shift=_SHIFT)
+    if "x" not in app.buffers:
+        app.buffers["x"] = np.broadcast_to(np.arange(width, dtype=np.float32) + 0.5, (height, width)).copy()
+        app.buffers["y"] = np.broadcast_to(
+            np.arange(height, dtype=np.float32)[:, None] + 0.5, (height, width)
+        ).copy()
+    x, y = app.buffers["x"], app.buffers["y"]
+    planes = []
+    for row, grid, scale in ((0, x, to_map[0]), (3, y, to_map[1])):
+        plane = coefficients[:, row].take(ids)
+        plane *= x
+        plane += coefficients[:, row + 1].take(ids) * y
+        plane += coefficients[:, row + 2].take(ids)
+        plane -= grid
+        plane *= np.float32(1.0 / scale)
+        planes.append(cv2.GaussianBlur(plane, (5, 5), 0.8))
+    return planes[0], planes[1]
+
+
+def warp(app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, pixels: np.ndarray, out: np.ndarray) -> None:
+    """Apply a small displacement map to full-size pixels (h,w[,c]) into out; zero displacement leaves them bit-identical."""
+    height, width = pixels.shape[:2]
+    if "column" not in app.buffers:
+        app.buffers["column"] = np.broadcast_to(np.arange(width, dtype=np.float32), (height, width)).copy()
+        app.buffers["row"] = np.broadcast_to(
+            np.arange(height, dtype=np.float32)[:, None], (height, width)
+        ).copy()
+        app.buffers["map_x"] = np.empty((height, width), np.float32)
+        app.buffers["map_y"] = np.empty((height, width), np.float32)
+    map_x, map_y = app.buffers["map_x"], app.buffers["map_y"]
+    for small, grid, full in ((dx, app.buffers["column"], map_x), (dy, app.buffers["row"], map_y)):
+        cv2.resize(small, (width, height), dst=full, interpolation=cv2.INTER_LINEAR)
+        cv2.add(full, grid, dst=full)
+    cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REFLECT_101)
