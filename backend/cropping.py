@@ -95,7 +95,7 @@ def crop_rectangle(
     """The crop's rectangle round a face.
 
     landmarks: (k, 2+) px, k = 203, 106, 101, 68, 5, 9 or 478. The box is aligned with the line from the eyes
-    to the mouth (`use_lips`) or with the one through the eyes, made square, enlarged `scale` times and shifted
+    to the mouth (`use_lips`) or with that through the eyes, made square, enlarged `scale` times and shifted
     by (vx, vy) of its side along its own axes. Without `rotate` it is the same square standing upright.
     Raises ValueError for another number of landmarks.
     """
@@ -204,7 +204,7 @@ def crop(
     interpolation: int = cv2.INTER_LINEAR,
     compatibility: str = "product",
 ) -> np.ndarray:
-    """Cuts `image` (h, w[, c]; uint8, uint16 or f4) through M_o2c into a crop of `size` or (width, height) px.
+    """Cuts `image` (h, w[, c]; uint8, uint16 or f4) through M_o2c into `size` px square or (width, height) px.
 
     What lies outside the picture is black, as the released networks have learned it.
     """
