@@ -30,7 +30,7 @@ FOLDER = ".venv"
 MARKER = "liveportrait-environment.json"  # in the environment; says whether all of it is there
 PROFILES = ("mesh", "demo", "test")
 VERSIONS = ((3, 11), (3, 12))  # every pinned package has wheels for these; pyproject.toml agrees
-OLDEST_PIP = (22, 3)  # the first with --python
+OLDEST_PIP = {(3, 11): (22, 3), (3, 12): (23, 2)}  # --python came with 22.3; older ones break inside a 3.12
 
 # What OpenCV's wheel expects of a Linux system, with the Debian and Ubuntu package that brings it. Everything
 # else that OpenCV, MediaPipe and PyAV load is in their wheels or in every system.
@@ -167,7 +167,7 @@ def find_pip(python: Python) -> list[str] | None:
         except (OSError, subprocess.TimeoutExpired):
             continue
         found = re.match(r"pip (\d+)\.(\d+)", answer.stdout)
-        if answer.returncode == 0 and found and tuple(map(int, found.groups())) >= OLDEST_PIP:
+        if answer.returncode == 0 and found and tuple(map(int, found.groups())) >= OLDEST_PIP[python.version[:2]]:
             return command
     return None
 
@@ -286,6 +286,8 @@ def _build(folder: Path, profile: str, python: Python, root: Path) -> None:
 def complaints(pip: Sequence[str], inside: str) -> set[str]:
     """What `pip check` finds wrong in the environment whose interpreter is `inside`, line by line."""
     answer = _ask([*pip, "--python", inside, "check"])
+    if answer.returncode not in (0, 1):  # nothing found, something found
+        raise SetupError(f"{shlex.join(pip)} fails inside {inside}: {answer.stderr.strip().splitlines()[-1:]}")
     return {line.strip() for line in answer.stdout.splitlines()} - {"", "No broken requirements found."}
 
 
