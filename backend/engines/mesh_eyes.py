@@ -28,6 +28,7 @@ class Eye:
     iris: np.ndarray
     radius: float
     solver: np.ndarray  # (3,16): least squares from loop points to an affine map
+    lashes: float  # how much darker than the lid its edge is, 0..1
 
 
 def make_eye(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, loop: np.ndarray) -> Eye:
@@ -63,15 +64,33 @@ def make_eye(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, loop: np.
     radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
     base = np.column_stack([points, np.ones(len(points))])
     return Eye(
-        rows,
-        loop,
-        np.ascontiguousarray(texture),
-        origin,
-        width,
-        iris[0],
-        max(radius, 0.08 * width),
-        np.linalg.pinv(base),
+        rows=rows,
+        loop=loop,
+        texture=np.ascontiguousarray(texture),
+        origin=origin,
+        width=width,
+        iris=iris[0],
+        radius=max(radius, 0.08 * width),
+        solver=np.linalg.pinv(base),
+        lashes=_lash_contrast(region, landmarks, rows, width),
     )
+
+
+def _lash_contrast(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, width: float) -> float:
+    """How much darker the upper lid's edge is than the lid, from the source itself."""
+    edge, lid = landmarks[list(rows.upper), :2], landmarks[list(rows.upper2), :2]
+    steps = np.linspace(-0.06, 0.06, 7)[:, None] * width
+    axis = (edge - lid).mean(axis=0)
+    axis = axis / (np.linalg.norm(axis) or 1.0)
+    height, full = region.shape[:2]
+
+    def light(points: np.ndarray) -> np.ndarray:
+        x = np.clip(points[..., 0].astype(int), 0, full - 1)
+        y = np.clip(points[..., 1].astype(int), 0, height - 1)
+        return region[y, x].astype(np.float64).mean(axis=-1)
+
+    darkest = light(edge[None] + steps[..., None] * axis).min(axis=0)
+    return float(np.clip(1.0 - np.median(darkest) / max(float(np.median(light(lid))), 1.0), 0.0, 1.0))
 
 
 def draw_eye(
@@ -82,6 +101,8 @@ def draw_eye(
     lids, rigid (16,2): the loop's points in frame pixels, as moved and under head pose alone; opening 1 = as in the
     source; gaze (2,): change of the iris offset in eye widths, x right and y down in the head's frame.
     """
+    if opening < 1.0:
+        _draw_lashes(frame, eye, lids, 1.0 - opening)
     shift = np.clip(gaze, [-GAZE_LIMIT[0], -GAZE_LIMIT[1]], GAZE_LIMIT)
     if opening <= 0.0 or (abs(opening - 1.0) < 1e-3 and np.abs(shift).max() < 1e-3):
         return
@@ -133,6 +154,30 @@ def draw_eye(
     view = frame[y0:y1, x0:x1]
     mixed = view + (ball.astype(np.float32) - view) * alpha[..., None]
     view[:] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+
+def _draw_lashes(frame: np.ndarray, eye: Eye, lids: np.ndarray, closed: float) -> None:
+    """A soft dark line along the edge of a closing upper lid: the lashes, which the stretched lid leaves behind."""
+    strength = min(0.7 * eye.lashes, 0.5) * np.clip((closed - 0.55) / 0.35, 0.0, 1.0)
+    if strength <= 0.0:
+        return
+    thickness = 0.028 * eye.width
+    edge = closed_curve(lids)
+    upper = np.concatenate([edge[4 * 8 :], edge[:1]])  # loop positions 8..16 run along the upper lid
+    pad = int(np.ceil(4 * thickness)) + 2
+    height, width = frame.shape[:2]
+    x0, y0 = np.maximum(np.floor(upper.min(axis=0)).astype(int) - pad, 0)
+    x1, y1 = np.minimum(np.ceil(upper.max(axis=0)).astype(int) + pad, (width, height))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    line = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    points = np.round((upper[2:-2] - (x0, y0) - 0.5) * 16).astype(np.int32)
+    cv2.polylines(line, [points], False, 255, max(1, round(thickness)), cv2.LINE_AA, shift=4)
+    soft = cv2.GaussianBlur(line, (0, 0), max(0.5, 0.5 * thickness)).astype(np.float32) * np.float32(
+        strength / 255.0
+    )
+    view = frame[y0:y1, x0:x1]
+    view[:] = (view * (1.0 - soft[..., None]) + 0.5).astype(np.uint8)
 
 
 def _axis(eye: Eye) -> np.ndarray:

@@ -36,6 +36,7 @@ class Targets:
     lip_gap: np.ndarray
     jaw: np.ndarray
     pose: tuple[np.ndarray, np.ndarray, np.ndarray]
+    hull: np.ndarray
 
 
 def soft_limit(values: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
@@ -85,7 +86,7 @@ def move(app: MeshAppearance, pose: tuple[np.ndarray, np.ndarray, np.ndarray], d
     gap = _move_lips(app, shape, np.asarray(decoded.lip_ratio, np.float64))
     face = _pose(app, shape, ratio, rotation, translation)
     rigid = _pose(app, np.broadcast_to(app.shape, shape.shape), ratio, rotation, translation)
-    outer = _surroundings(app, ratio, rotation, translation, face, rigid)
+    outer, hull = _surroundings(app, ratio, rotation, translation, face, rigid)
     # The lower teeth go with the jaw; the lower lip tells its drop best, less what lips do with clenched teeth.
     jaw = 0.9 * np.clip(shape[:, 14, 1] - app.shape[14, 1] - 0.03 * app.eye_unit, 0.0, None)
     return Targets(
@@ -97,6 +98,7 @@ def move(app: MeshAppearance, pose: tuple[np.ndarray, np.ndarray, np.ndarray], d
         gap,
         jaw,
         (ratio, rotation, translation),
+        hull,
     )
 
 
@@ -169,8 +171,11 @@ def _surroundings(
     translation: np.ndarray,
     face: np.ndarray,
     rigid: np.ndarray,
-) -> np.ndarray:
-    """Hair and neck follow the head, less with distance; what lies outside the person hardly moves (n,o,2)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where hair and neck go (n,o,2) and how far the head moved at most (n,), eye units.
+
+    They follow the head, less with distance; what lies outside the person hardly moves.
+    """
     rest = app.rest[FACE_POINTS:]
     turned = ratio[:, None, None] * (rest @ rotation) + translation[:, None]
     shift = (turned - rest)[..., :2]
@@ -181,4 +186,4 @@ def _surroundings(
     follow = app.still * (1.0 - smoothstep(app.distance / band))
     own = (face - rigid)[:, topology().oval, :2]
     spill = (own[:, app.spill_index] * app.spill_weight[None, ..., None]).sum(axis=2)
-    return rest[:, :2] + shift * follow[..., None] + spill * follow[..., None]
+    return rest[:, :2] + (shift + spill) * follow[..., None], hull

@@ -15,6 +15,7 @@ from .mesh_eyes import Eye, make_eye
 from .mesh_maps import MeshMaps
 from .mesh_mouth import MouthInterior, make_mouth
 from .mesh_topology import EYES, FACE_POINTS, OUTER_EYE_CORNERS, TRAGUS, topology
+from .plate import make_plate
 
 GRID = 22  # cells across the region; finer changed no measured figure
 RINGS = (1.08, 1.18)  # the oval again, a little larger: the seam between face and hair
@@ -46,12 +47,15 @@ class MeshAppearance:
     rest: np.ndarray
     rest_px: np.ndarray
     outer_triangles: np.ndarray
+    hole_triangles: np.ndarray
     face_triangles: np.ndarray
     still: np.ndarray
     distance: np.ndarray
     spill_index: np.ndarray
     spill_weight: np.ndarray
     map_size: tuple[int, int]
+    plate: np.ndarray | None
+    cover: np.ndarray | None
     eyes: tuple[Eye, Eye]
     mouth: MouthInterior
     buffers: dict[str, np.ndarray] = field(default_factory=dict)
@@ -112,13 +116,19 @@ def make_appearance(
     outer_crop = to_crop(np.column_stack([outer_px, np.zeros(len(outer_px))]), placement)
     outer_crop[:, 2] = depth
 
-    still, distance = _follow(
-        outer_px, outer_crop, person, landmarks, (origin, scale, rotation, eye_unit), unit_px, (height, width)
-    )
+    head = (origin, scale, rotation, eye_unit)
+    still = _follow(outer_px, placement, head, unit_px, (height, width))
+    distance = _outside(outer_px, person, landmarks, unit_px, (height, width))
     rest = np.concatenate([crop_landmarks[:FACE_POINTS], outer_crop])
     longest = max(height, width)
     factor = min(1.0, map_longest / longest)
-    topo = topology()
+    map_size = (max(2, round(width * factor)), max(2, round(height * factor)))
+    plate, cover = None, None
+    if person is not None:
+        columns, rows = map_size
+        grid = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
+        follow = _follow(grid * (width / columns, height / rows), placement, head, unit_px, (height, width))
+        plate, cover = make_plate(region, person, oval_px, follow.reshape(rows, columns), unit_px)
     return MeshAppearance(
         region=np.ascontiguousarray(region),
         placement=placement.astype(np.float64),
@@ -132,13 +142,16 @@ def make_appearance(
         rest=rest,
         rest_px=np.concatenate([landmarks[:FACE_POINTS, :2], outer_px]).astype(np.float64),
         outer_triangles=outer_triangles,
-        face_triangles=_oriented(np.concatenate([topo.holes, topo.triangles]), landmarks),
+        hole_triangles=_oriented(topology().holes, landmarks),
+        face_triangles=_oriented(topology().triangles, landmarks),
         still=still,
         distance=distance,
         spill_index=nearest,
         spill_weight=inverse * np.exp(-((near[:, :1] / SPILL) ** 2)),
-        map_size=(max(2, round(width * factor)), max(2, round(height * factor))),
-        eyes=tuple(make_eye(region, landmarks, rows, loop) for rows, loop in zip(EYES, topo.eye_loops)),  # type: ignore[arg-type]
+        map_size=map_size,
+        plate=plate,
+        cover=cover,
+        eyes=tuple(make_eye(region, landmarks, rows, loop) for rows, loop in zip(EYES, topology().eye_loops)),  # type: ignore[arg-type]
         mouth=make_mouth(region, landmarks, shape, eye_unit),
     )
 
@@ -197,56 +210,52 @@ def _outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndar
 
 
 def _follow(
-    outer_px: np.ndarray,
-    outer_crop: np.ndarray,
-    person: np.ndarray | None,
-    landmarks: np.ndarray,
+    points: np.ndarray,
+    placement: np.ndarray,
     pose: tuple[np.ndarray, float, np.ndarray, float],
     unit_px: float,
     size: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """How far each outer vertex may follow the head (0..1), and how far outside the person it lies (eye units)."""
+) -> np.ndarray:
+    """How far each point (n,2) in region pixels may follow the head, 0..1, by where it lies round the head."""
     height, width = size
     origin, scale, rotation, eye_unit = pose
-    flat = outer_crop.copy()
-    flat[:, 2] = 0.0
+    flat = to_crop(np.column_stack([points, np.zeros(len(points))]), placement)
     head = ((flat - origin) / scale) @ rotation.T / eye_unit  # head frame, eye units; y down
-    down = (head[:, 1] - NECK[0]) / (NECK[1] - NECK[0])
-    follow = 1.0 - smoothstep(down)
+    follow = 1.0 - smoothstep((head[:, 1] - NECK[0]) / (NECK[1] - NECK[0]))
     (side0, side1), (up0, up1) = HEAD_REACH
     side = (np.abs(head[:, 0]) - side0) / (side1 - side0)
     above = (-head[:, 1] - up0) / (up1 - up0)
     follow *= (1.0 - smoothstep(side)) * (1.0 - smoothstep(above))
-    border = np.minimum.reduce(
-        [outer_px[:, 0], outer_px[:, 1], width - outer_px[:, 0], height - outer_px[:, 1]]
-    )
-    follow *= smoothstep(border / unit_px / REGION_FADE)
+    x, y = points[:, 0], points[:, 1]
+    border = np.minimum.reduce([x, y, width - x, height - y])
+    return follow * smoothstep(border / unit_px / REGION_FADE)
 
+
+def _outside(
+    points: np.ndarray,
+    person: np.ndarray | None,
+    landmarks: np.ndarray,
+    unit_px: float,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """How far each point (n,2) in region pixels lies outside the person, eye units; an ellipse where no mask is known."""
+    height, width = size
     factor = min(1.0, 256.0 / max(height, width))
     small = (max(2, round(width * factor)), max(2, round(height * factor)))
-    mask = np.zeros((small[1], small[0]), np.uint8)
+    oval = (landmarks[topology().oval, :2] * factor).astype(np.float32)
     if person is None:
-        centre = landmarks[topology().oval, :2].mean(axis=0) * factor
-        axes = (1.2 * unit_px * factor, 1.5 * unit_px * factor)
+        mask = np.zeros((small[1], small[0]), np.uint8)
+        x, y = oval.mean(axis=0)
+        unit = unit_px * factor
         cv2.ellipse(
-            mask,
-            (int(centre[0]), int(centre[1] - 0.25 * unit_px * factor)),
-            (int(axes[0]), int(axes[1])),
-            0,
-            0,
-            360,
-            1,
-            -1,
+            mask, (int(x), int(y - 0.25 * unit)), (int(1.2 * unit), int(1.5 * unit)), 0, 0, 360, 1, -1
         )
     else:
-        mask = (cv2.resize(person.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5).astype(
-            np.uint8
-        )
-    cv2.fillConvexPoly(mask, cv2.convexHull((landmarks[topology().oval, :2] * factor).astype(np.int32)), 1)
+        mask = (cv2.resize(person, small, interpolation=cv2.INTER_AREA) > 0.5).astype(np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(oval.astype(np.int32)), 1)
     _, labels = cv2.connectedComponents(mask)
-    centre = landmarks[1, :2] * factor
-    mine = labels[min(small[1] - 1, max(0, int(centre[1]))), min(small[0] - 1, max(0, int(centre[0])))]
+    nose = np.clip((landmarks[1, :2] * factor).astype(int), 0, (small[0] - 1, small[1] - 1))
+    mine = labels[nose[1], nose[0]]
     away = cv2.distanceTransform((labels != mine).astype(np.uint8), cv2.DIST_L2, 5) / factor / unit_px
-    x = np.clip((outer_px[:, 0] * factor).astype(int), 0, small[0] - 1)
-    y = np.clip((outer_px[:, 1] * factor).astype(int), 0, small[1] - 1)
-    return follow, away[y, x].astype(np.float64)
+    at = np.clip((points * factor).astype(int), 0, (small[0] - 1, small[1] - 1))
+    return away[at[:, 1], at[:, 0]].astype(np.float64)

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 
 from .mesh_motion import Targets
-from .mesh_source import MeshAppearance, to_pixels
+from .mesh_source import MeshAppearance, smoothstep, to_pixels
 from .mesh_topology import EYES, FACE_POINTS
 
 _SHIFT = 4  # fixed-point bits of the rasteriser
+PLATE_FADE = 0.03  # eye units of head motion over which the background's plate fades in
 LID_PROFILE = np.array([0.5, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5])
 
 
@@ -41,7 +42,7 @@ def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
         down = np.array([-axis[1], axis[0]])
         if down @ (points[eye.lower[3]] - points[eye.upper[3]]) < 0:
             down = -down
-        points[list(eye.upper)] -= down * (0.035 * closed * LID_PROFILE)[:, None]
+        points[list(eye.upper)] -= down * (0.06 * closed * LID_PROFILE)[:, None]
         points[list(eye.lower)] += down * (0.075 * closed * LID_PROFILE)[:, None]
     return points
 
@@ -58,10 +59,10 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
 
     face = app.face_triangles
     order = np.argsort(-depth[face].mean(axis=1), kind="stable")
-    triangles = np.concatenate([app.outer_triangles, face[order]])
+    triangles = np.concatenate([app.outer_triangles, app.hole_triangles, face[order]])
     corners = target[triangles]
     e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    front = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0] > 0
+    front = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0] > 1e-3  # neither turned away nor closed to a line
     triangles, corners = triangles[front], corners[front]
     coefficients = affine(source[triangles], corners).astype(np.float32)
     coefficients = np.concatenate([np.array([[1, 0, 0, 0, 1, 0]], np.float32), coefficients])
@@ -90,7 +91,9 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
     return planes[0], planes[1]
 
 
-def warp(app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, pixels: np.ndarray, out: np.ndarray) -> None:
+def warp(
+    app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, pixels: np.ndarray, out: np.ndarray, moved: float
+) -> None:
     """Apply a small displacement map to full-size pixels (h,w[,c]) into out; zero displacement leaves them bit-identical."""
     height, width = pixels.shape[:2]
     if "column" not in app.buffers:
@@ -105,3 +108,23 @@ def warp(app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, pixels: np.ndarray
         cv2.resize(small, (width, height), dst=full, interpolation=cv2.INTER_LINEAR)
         cv2.add(full, grid, dst=full)
     cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REFLECT_101)
+    if app.plate is not None and app.cover is not None:
+        _show_background(app, dx, dy, out, moved)
+
+
+def _show_background(
+    app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, out: np.ndarray, moved: float
+) -> None:
+    """Put the plate where the moved person does not cover it."""
+    fade = float(smoothstep(np.float64(moved / PLATE_FADE)))
+    if fade <= 0.0:
+        return
+    columns, rows = app.map_size
+    height, width = out.shape[:2]
+    x = app.buffers["x"] - np.float32(0.5) + dx * np.float32(columns / width)
+    y = app.buffers["y"] - np.float32(0.5) + dy * np.float32(rows / height)
+    cover = cv2.remap(app.cover, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cover = 1.0 - (1.0 - cover) * np.float32(fade)
+    person = app.buffers.setdefault("cover", np.empty((height, width), np.float32))
+    cv2.resize(cover, (width, height), dst=person, interpolation=cv2.INTER_LINEAR)
+    cv2.blendLinear(out, app.plate, person, 1.0 - person, dst=out)
