@@ -52,14 +52,14 @@ def main() -> int:
 
 
 def _photograph(python: str) -> str:
-    """The picture inside scikit-image; the package is found but not imported, as it is there without its needs."""
+    """The picture inside scikit-image, which is found but never imported: its own needs are not installed."""
     code = "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skimage').origin).parent)"
     answer = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return str(Path(answer.stdout.strip()) / "data" / "astronaut.png")
 
 
 def _here(name: str) -> str:
-    """A file as the caller sees it, since the backend runs in the project's folder; other names as they are."""
+    """A file as the caller sees it, since the backend runs in the project's folder; other names unchanged."""
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 

@@ -167,7 +167,7 @@ def find_pip(python: Python) -> list[str] | None:
         except (OSError, subprocess.TimeoutExpired):
             continue
         found = re.match(r"pip (\d+)\.(\d+)", answer.stdout)
-        if answer.returncode == 0 and found and tuple(map(int, found.groups())) >= OLDEST_PIP[python.version[:2]]:
+        if found and tuple(map(int, found.groups())) >= OLDEST_PIP[python.version[:2]]:
             return command
     return None
 
@@ -287,7 +287,8 @@ def complaints(pip: Sequence[str], inside: str) -> set[str]:
     """What `pip check` finds wrong in the environment whose interpreter is `inside`, line by line."""
     answer = _ask([*pip, "--python", inside, "check"])
     if answer.returncode not in (0, 1):  # nothing found, something found
-        raise SetupError(f"{shlex.join(pip)} fails inside {inside}: {answer.stderr.strip().splitlines()[-1:]}")
+        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SetupError(f"{shlex.join(pip)} does not work inside {inside}: {reason}")
     return {line.strip() for line in answer.stdout.splitlines()} - {"", "No broken requirements found."}
 
 

@@ -57,7 +57,7 @@ def test_the_running_environment_is_what_the_lists_say() -> None:
     if not (folder / MARKER).exists():
         pytest.skip("these tests do not run in an environment that scripts/test.py made")
     made = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    pip = environment.find_pip(HERE)
+    pip = environment.find_pip(environment.find_python())
     assert pip, "there is no pip to ask"
     assert environment.complaints(pip, sys.executable) == environment.allowed_complaints(made["pins"])
     listed = environment._ask([*pip, "--python", sys.executable, "list", "--format", "json"])
@@ -188,13 +188,22 @@ def test_without_apt_the_files_are_named(bare: list[list[str]], monkeypatch: pyt
         environment.prepare_machine(HERE)
 
 
-@pytest.mark.parametrize("said", ["pip 21.1 from x", "", "No module named pip"])
-def test_a_pip_that_cannot_fill_other_environments_is_not_one(
-    monkeypatch: pytest.MonkeyPatch, said: str
+@pytest.mark.parametrize(
+    ("said", "minor", "fits"),
+    [
+        ("pip 23.0.1 from x", 11, True),
+        ("pip 23.0.1 from x", 12, False),
+        ("pip 24.0 from x", 12, True),
+        ("pip 22.2.9 from x", 11, False),
+        ("No module named pip", 11, False),
+    ],
+)
+def test_only_a_pip_that_can_fill_the_environment_is_one(
+    monkeypatch: pytest.MonkeyPatch, said: str, minor: int, fits: bool
 ) -> None:
-    answer = subprocess.CompletedProcess([], 0, said, "")
-    monkeypatch.setattr(environment, "_ask", lambda command: answer)
-    assert environment.find_pip(HERE) is None
+    monkeypatch.setattr(environment, "_ask", lambda command: subprocess.CompletedProcess([], 0, said, ""))
+    pip = environment.find_pip(Python("/some/python3", (3, minor, 1), "/some"))
+    assert pip == (["/some/python3", "-m", "pip"] if fits else None)
 
 
 def test_settings_that_lead_packages_elsewhere_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
