@@ -21,7 +21,12 @@ def library_names() -> list[str]:
 
 
 def load_library(name: str) -> Motion:
-    """The library motion of that name; case and spaces or underscores for dashes do not matter.
+    """The library motion of that name; see library_file."""
+    return load_motion(library_file(name))
+
+
+def library_file(name: str) -> Path:
+    """The file of a library motion; case and spaces or underscores for dashes do not matter.
 
     Raises InputError with the names there are.
     """
@@ -29,4 +34,4 @@ def load_library(name: str) -> Motion:
     names = library_names()
     if wanted not in names:
         raise InputError(f"There is no library motion {name!r}.", f"There are: {', '.join(names)}.")
-    return load_motion(FOLDER / f"{wanted}.npz")
+    return FOLDER / f"{wanted}.npz"

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line. Every failure is one line that says what to do; exit code 2 bad input, 1 fault, 130
+Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from backend import __version__
+from backend.cli_options import add_job_options, options_from
+from backend.errors import Cancelled, InputError, LivePortraitError
+from backend.progress import Bar, JsonLines, Progress, TextWarnings
+
+FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse without the usage text before an error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message[:1].upper() + message[1:] + ".", f"Try: {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and options; DESIGN.md section 6."""
+    parser = OneLineParser(
+        prog="python -m backend",
+        allow_abbrev=False,
+        description="Moving portraits and performances from a picture and a driving clip.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=OneLineParser
+    )
+
+    animate = _command(commands, "animate", _animate, "a picture performs a driving clip, motion or template")
+    animate.add_argument("source", metavar="SOURCE", type=Path, help="a picture with a face")
+    animate.add_argument(
+        "driving",
+        metavar="DRIVING",
+        help="a clip, a picture, a motion .npz, a template .pkl or a name of the motion library",
+    )
+    _add_result(animate)
+    add_job_options(animate)
+
+    capture = _command(commands, "capture", _capture, "keep a performance as a motion file")
+    capture.add_argument("driving", metavar="DRIVING", help="a clip, a picture, a motion file or template")
+    capture.add_argument(
+        "-o",
+        "--output",
+        metavar="MOTION",
+        type=Path,
+        required=True,
+        help="a motion .npz, or a template .pkl for the released program",
+    )
+    capture.add_argument(
+        "--keep-mouth", action="store_true", help="also keep the pictures of the driver's mouth"
+    )
+    add_job_options(capture)
+
+    render = _command(commands, "render", _render, "a picture performs a captured motion")
+    render.add_argument("source", metavar="SOURCE", type=Path, help="a picture with a face")
+    render.add_argument(
+        "driving", metavar="MOTION", help="a motion .npz, a template .pkl or a name of the library"
+    )
+    _add_result(render)
+    add_job_options(render)
+
+    doctor = _command(
+        commands, "doctor", _doctor, "what is installed, which engine would run, and what is missing"
+    )
+    add_job_options(doctor, engine_only=True)
+
+    bench = _command(commands, "bench", _bench, "measure speed, memory and quality on this machine")
+    bench.add_argument("--suite", choices=("mesh",), default="mesh")
+    bench.add_argument(
+        "--data", type=Path, metavar="DIR", help="real material: driving/, portraits/, templates/"
+    )
+    bench.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the figures as JSON")
+    bench.add_argument("--quick", action="store_true", help="fewer frames; for a first look")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--json", action="store_true", help="progress and result as JSON lines on standard output"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
+    parser.add_argument("--verbose", action="store_true", help="show where a failure comes from")
+    return parser
+
+
+def _add_result(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        required=True,
+        help="NAME.mp4, or a folder for 000000.png ..., motion.npz and result.json",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "--verbose" in given
+    as_json = "--json" in given
+    try:
+        parsed = build_parser().parse_args(given)
+        logging.basicConfig(level=parsed.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        return int(parsed.run(parsed))
+    except LivePortraitError as error:
+        return _fail(error, error.exit_code, verbose, as_json)
+    except KeyboardInterrupt:
+        return _fail(Cancelled("Interrupted.", "Finished frames are kept."), INTERRUPTED, verbose, as_json)
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads any more; nothing is left to be said
+        return FAULT
+    except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours is one line too
+        hint = "" if verbose else "Run again with --verbose for details."
+        return _fail(
+            LivePortraitError(f"Unexpected fault: {type(error).__name__}: {error}.", hint),
+            FAULT,
+            verbose,
+            as_json,
+        )
+
+
+def _fail(error: LivePortraitError, code: int, verbose: bool, as_json: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+        if error.details:
+            sys.stderr.write(error.details.rstrip() + "\n")
+    sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+    if as_json:
+        JsonLines(sys.stdout).emit("error", code=error.code, message=error.message, hint=error.hint)
+    return code
+
+
+@contextlib.contextmanager
+def _reporting(parsed: argparse.Namespace) -> Iterator[Progress]:
+    """JSON lines when asked for, a bar on a terminal, otherwise warnings only."""
+    stream: TextIO = sys.stderr
+    if parsed.json:
+        yield JsonLines(sys.stdout)
+    elif stream.isatty():
+        with Bar(stream) as bar:
+            yield bar
+    else:
+        yield TextWarnings(stream)
+
+
+@contextlib.contextmanager
+def _cancelled_by_signal() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that the job ends in order; the second ends it at once."""
+    cancel = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _animate(parsed: argparse.Namespace) -> int:
+    from backend.pipeline import animate
+
+    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
+        summary = animate(
+            parsed.source,
+            parsed.driving,
+            parsed.output,
+            options_from(parsed),
+            progress=progress,
+            cancel=cancel,
+        )
+    if parsed.json:
+        JsonLines(sys.stdout).emit("result", output=str(parsed.output), **summary.as_json())
+    return 0
+
+
+def _render(parsed: argparse.Namespace) -> int:
+    from backend.driving import open_driving
+
+    driving = open_driving(parsed.driving)
+    if driving.motion is None:
+        raise InputError(
+            f"{driving.name} is a {driving.kind}, not a motion file.", "Use animate, or capture it first."
+        )
+    return _animate(parsed)
+
+
+def _capture(parsed: argparse.Namespace) -> int:
+    from backend.pipeline import capture_to_file
+
+    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
+        motion = capture_to_file(
+            parsed.driving,
+            parsed.output,
+            options_from(parsed),
+            progress=progress,
+            cancel=cancel,
+            keep_mouth=parsed.keep_mouth,
+        )
+    if parsed.json:
+        JsonLines(sys.stdout).emit(
+            "result",
+            output=str(parsed.output),
+            frames=len(motion),
+            fps=float(motion.fps),
+            valid_frames=int(motion.valid.sum()),
+            engine=motion.engine,
+        )
+    return 0
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from backend.doctor import examine, show
+
+    findings = examine(options_from(parsed))
+    if parsed.json:
+        sys.stdout.write(json.dumps(findings.as_json(), indent=1) + "\n")
+    else:
+        show(findings, sys.stdout)
+    return 0 if findings.works else FAULT
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    from backend.bench import run
+
+    return run(parsed.suite, data=parsed.data, output=parsed.output, quick=parsed.quick, as_json=parsed.json)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of a job as flags: the same words as in the protocol and the panel, one flag a field of
+Options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from backend.expressions import controls
+from backend.options import REGIONS, Options
+
+# What people write for the rates of television, which are not these decimals.
+BROADCAST_RATES = {
+    "23.976": Fraction(24000, 1001),
+    "23.98": Fraction(24000, 1001),
+    "29.97": Fraction(30000, 1001),
+    "59.94": Fraction(60000, 1001),
+}
+
+
+def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) -> None:
+    """Add the flags for every field of Options, or for those alone that choose the engine."""
+    default = Options()
+    engine = parser.add_argument_group("engine")
+    engine.add_argument("--engine", choices=("auto", "mesh", "neural"), default=default.engine)
+    engine.add_argument("--models", type=Path, metavar="DIR", help="the released weights")
+    engine.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default=default.device)
+    if engine_only:
+        return
+
+    motion = parser.add_argument_group("motion")
+    either = motion.add_mutually_exclusive_group()
+    either.add_argument(
+        "--relative",
+        action="store_true",
+        default=default.relative,
+        help="add the driver's movement to the source's own look [default]",
+    )
+    either.add_argument(
+        "--absolute", dest="relative", action="store_false", help="take the driver's pose and look over"
+    )
+    motion.add_argument(
+        "--driving-option", choices=("expression-friendly", "pose-friendly"), default=default.driving_option
+    )
+    motion.add_argument(
+        "--multiplier", type=number(), default=default.multiplier, help="strength of the motion [1]"
+    )
+    motion.add_argument("--region", choices=REGIONS, default=default.region)
+    _flag(motion, "stitch", default.stitch, "keep the shoulders in place")
+    _flag(motion, "normalize-lips", default.normalize_lips, "let the source's lips rest as the driver's do")
+    _flag(motion, "eye-retargeting", default.eye_retargeting, "open the eyes as far as the driver's")
+    _flag(motion, "lip-retargeting", default.lip_retargeting, "open the lips as far as the driver's")
+    _flag(motion, "lock-scale", default.lock_scale, "do not follow the driver towards and from the camera")
+    motion.add_argument(
+        "--eye-gain", type=number(), default=default.eye_gain, help="strength of the eyes' motion [1]"
+    )
+    motion.add_argument(
+        "--lip-gain", type=number(), default=default.lip_gain, help="strength of the lips' motion [1]"
+    )
+    motion.add_argument("--smoothing", type=smoothing, default=default.smoothing, metavar="off|auto|VALUE")
+    motion.add_argument(
+        "--reference-frame",
+        type=reference_frame,
+        default=default.reference_frame,
+        metavar="N|auto",
+        help="the driving frame that counts as rest, 0 is the first that is used [0]",
+    )
+
+    crop = parser.add_argument_group("crop")
+    _flag(crop, "crop", default.crop, "crop the source to its face")
+    _flag(crop, "rotate", default.rotate, "turn the source's crop upright")
+    _flag(crop, "paste-back", default.paste_back, "put the face back into the picture")
+    _flag(
+        crop,
+        "driving-crop",
+        default.driving_crop,
+        "crop the driving clip to its face [when it is not square]",
+    )
+    for prefix, scale, x, y in (
+        ("crop", default.crop_scale, default.crop_x, default.crop_y),
+        ("driving-crop", default.driving_crop_scale, default.driving_crop_x, default.driving_crop_y),
+    ):
+        crop.add_argument(f"--{prefix}-scale", type=number(above=0), default=scale, help=f"[{scale:g}]")
+        crop.add_argument(f"--{prefix}-x", type=number(), default=x, help=f"[{x:g}]")
+        crop.add_argument(f"--{prefix}-y", type=number(), default=y, help=f"[{y:g}]")
+
+    choice = parser.add_argument_group("choice")
+    choice.add_argument(
+        "--face", type=whole_number, metavar="N", help="the face's number, 0 is the largest [largest]"
+    )
+    choice.add_argument("--frames", type=frame_range, metavar="A:B", help="driving frames A to B - 1")
+    choice.add_argument(
+        "--fps", type=frame_rate, metavar="RATE", help="pictures a second: 24, 23.976, 30000/1001"
+    )
+    choice.add_argument("--compatibility", choices=("product", "upstream"), default=default.compatibility)
+
+    sliders = parser.add_argument_group("expression controls")
+    for control in controls():
+        unit = f" {control.unit}" if control.unit else ""
+        sliders.add_argument(
+            control.flag,
+            type=number(control.minimum, control.maximum),
+            metavar="VALUE",
+            dest=f"control_{control.name}",
+            default=None,
+            help=f"{control.label}, {control.minimum:g} to {control.maximum:g}{unit}".replace("%", "%%"),
+        )
+
+
+def options_from(parsed: argparse.Namespace) -> Options:
+    """The Options that parsed flags ask for."""
+    given = vars(parsed)
+    known = {field.name: given[field.name] for field in fields(Options) if field.name in given}
+    values = {control.name: given.get(f"control_{control.name}") for control in controls()}
+    known["controls"] = {name: value for name, value in values.items() if value is not None}
+    return Options(**known)
+
+
+def _flag(group: Any, name: str, default: bool | None, what: str) -> None:
+    shown = {True: " [on]", False: " [off]", None: ""}[default]
+    group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=what + shown)
+
+
+def number(
+    minimum: float = -math.inf, maximum: float = math.inf, above: float = -math.inf
+) -> Callable[[str], float]:
+    """A reader of finite numbers within a range."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"{text} is outside {minimum:g} to {maximum:g}")
+        if value <= above:
+            raise argparse.ArgumentTypeError(f"{text} has to be above {above:g}")
+        return value
+
+    return read
+
+
+def whole_number(text: str) -> int:
+    """A number from 0."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def smoothing(text: str) -> float | str:
+    """off, auto or a strength from 0."""
+    return text if text in ("off", "auto") else number(minimum=0)(text)
+
+
+def reference_frame(text: str) -> int | str:
+    """auto or a frame's number."""
+    return text if text == "auto" else whole_number(text)
+
+
+def frame_range(text: str) -> tuple[int, int | None]:
+    """A:B, half-open; A or B may be left out."""
+    first, colon, stop = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; write A:B, A: or :B")
+    begin, end = whole_number(first) if first else 0, whole_number(stop) if stop else None
+    if end is not None and end <= begin:
+        raise argparse.ArgumentTypeError(f"{text} has no frames; the second number has to be the larger")
+    return begin, end
+
+
+def frame_rate(text: str) -> Fraction:
+    """A positive rate: 25, 23.976 or 30000/1001."""
+    try:
+        rate = BROADCAST_RATES.get(text) or Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate") from None
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not a frame rate between 0 and 1000")
+    return rate.limit_denominator(1_000_000)

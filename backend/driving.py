@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What drives: a clip, a picture, a motion file, a LivePortrait template or a name of the motion library.
+
+What a path holds is decided by its content, not by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from backend import media
+from backend.errors import InputError
+from backend.library import library_file, library_names
+from backend.motion import Motion
+from backend.motion_files import load_motion
+from backend.options import Options
+
+ZIP_MAGIC = b"PK"
+PICKLE_MAGIC = b"\x80"
+MOTION_SUFFIXES = {".npz", ".pkl", ".pickle"}
+
+
+@dataclass(frozen=True)
+class Driving:
+    """An opened driving performance: pixels still to be measured (`info`) or motion already measured
+    (`motion`).
+    """
+
+    kind: Literal["clip", "picture", "motion"]
+    name: str
+    path: Path | None
+    info: media.MediaInfo | None = None
+    motion: Motion | None = None
+
+    @property
+    def has_audio(self) -> bool:
+        return self.info is not None and self.info.has_audio
+
+
+def open_driving(what: str | Path) -> Driving:
+    """Find out what `what` is; an existing path wins over a library motion of the same name.
+
+    Raises InputError when there is no such thing, MediaError and MotionFileError when it cannot be used.
+    """
+    path = Path(what)
+    if not path.exists():
+        try:
+            path = library_file(str(what))
+        except InputError as error:
+            hint = f"Give a clip, a picture, a motion file or one of: {', '.join(library_names())}."
+            raise InputError(f"There is no file or library motion called {str(what)!r}.", hint) from error
+    if is_motion_file(path):
+        return Driving("motion", path.name, path, motion=load_motion(path))
+    info = media.probe(path)
+    return Driving("picture" if info.kind == "picture" else "clip", path.name, path, info=info)
+
+
+def is_motion_file(path: Path) -> bool:
+    """True for .npz archives and pickles, by their first bytes or, when those say nothing, by their name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        head = stream.read(2)
+    return head == ZIP_MAGIC or head[:1] == PICKLE_MAGIC or path.suffix.lower() in MOTION_SUFFIXES
+
+
+def select_frames(motion: Motion, options: Options) -> Motion:
+    """The half-open range `options.frames` of a measured motion; its `start` moves along.
+
+    Raises InputError when nothing is left.
+    """
+    return motion if options.frames is None else motion[slice(*options.frames)]
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, of its files' names and bytes in order of name. Lower-case hex."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(child for child in path.iterdir() if child.is_file())
+    for file in files:
+        if not path.is_file():
+            digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

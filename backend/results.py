@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a result goes: an MP4, or a folder with 000000.png ..., motion.npz and result.json.
+
+Whether the place can be written is found before any work is done. result.json says "complete": false from the
+first frame until the last one is on disk, so an interrupted result is known as such whatever ended it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from backend import media
+from backend.errors import InputError, OutputError
+from backend.motion import Motion
+from backend.motion_files import save_motion
+from backend.options import Options
+
+FORMAT = "liveportrait-result/1"
+FRAME_NAME = re.compile(r"\d{6,}\.png")
+OTHER_CLIPS = {".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
+
+
+@dataclass
+class Summary:
+    """What result.json holds. `inputs` maps "source"/"driving" to {"name", "sha256"}."""
+
+    engine: str
+    engine_why: str
+    device: str
+    fps: Fraction
+    size: tuple[int, int]
+    options: Options
+    inputs: Mapping[str, Mapping[str, str]]
+    version: str
+    frames: int = 0
+    valid_frames: int = 0
+    warnings: list[str] = field(default_factory=list)
+    complete: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "complete": self.complete,
+            "engine": self.engine,
+            "engine_why": self.engine_why,
+            "device": self.device,
+            "fps": float(self.fps),
+            "fps_numerator": self.fps.numerator,
+            "fps_denominator": self.fps.denominator,
+            "frames": self.frames,
+            "valid_frames": self.valid_frames,
+            "size": list(self.size),
+            "options": options_as_json(self.options),
+            "inputs": {role: dict(facts) for role, facts in self.inputs.items()},
+            "warnings": list(dict.fromkeys(self.warnings)),
+        }
+
+
+def options_as_json(options: Options) -> dict[str, Any]:
+    """The options with JSON's own types: paths and rates as text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path | Fraction):
+            return str(value)
+        if isinstance(value, Mapping):
+            return {key: plain(entry) for key, entry in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return {entry.name: plain(getattr(options, entry.name)) for entry in fields(options)}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The part of a clip's sound that belongs to the result: seconds from the clip's first picture."""
+
+    path: Path
+    start: float
+
+
+class Result(Protocol):
+    """An output: `check` before any work, `writing` around the frames, `complete` when all are on disk.
+
+    Frames are (h, w, 3) RGB, uint8 or, where `keeps_depth`, uint16; `write` keeps no reference to the array.
+    """
+
+    path: Path
+    keeps_depth: bool
+    keeps_alpha: bool
+
+    def check(self, inputs: Iterable[Path]) -> None:
+        """Raise OutputError when nothing can be written here, InputError when an input would be overwritten."""
+
+    def writing(
+        self, summary: Summary, alpha: np.ndarray | None = None, bits: int = 8, sound: Sound | None = None
+    ) -> AbstractContextManager[Callable[[np.ndarray], None]]:
+        """A context that gives `write`; left by an error it keeps the whole frames, marked as a part."""
+
+    def complete(self, summary: Summary, motion: Motion) -> None:
+        """All frames are on disk: write what goes beside them."""
+
+
+def open_result(path: Path) -> Result:
+    """The result for an output path. Raises InputError for a kind of file that is not written."""
+    suffix = path.suffix.lower()
+    if suffix == ".mp4":
+        return ClipResult(path)
+    if suffix in OTHER_CLIPS or path.is_file():
+        raise InputError(
+            f"Cannot write {path.name}.", "Give a name that ends in .mp4, or a folder for pictures."
+        )
+    return FolderResult(path)
+
+
+class ClipResult:
+    """An H.264 MP4 with the driving clip's sound. A part of one is left as NAME.partial.mp4."""
+
+    keeps_depth = False
+    keeps_alpha = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, inputs: Iterable[Path]) -> None:
+        if self.path.is_dir():
+            raise InputError(f"{self.path} is a folder.", "Give a file name that ends in .mp4.")
+        refuse_overwriting(self.path, inputs)
+        check_writable(self.path.parent)
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise OutputError(f"{self.path} is write-protected.", "Choose another name.")
+
+    @contextmanager
+    def writing(
+        self, summary: Summary, alpha: np.ndarray | None = None, bits: int = 8, sound: Sound | None = None
+    ) -> Iterator[Callable[[np.ndarray], None]]:
+        make_folder(self.path.parent)
+        width, height = summary.size
+        with media.ClipWriter(
+            self.path,
+            summary.fps,
+            width,
+            height,
+            audio=sound.path if sound else None,
+            audio_start=sound.start if sound else 0.0,
+        ) as writer:
+
+            def write(frame: np.ndarray) -> None:
+                writer.write(frame)
+                summary.frames += 1
+
+            yield write
+
+    def complete(self, summary: Summary, motion: Motion) -> None:
+        summary.complete = True
+
+
+class FolderResult:
+    """000000.png ..., motion.npz and result.json in a folder."""
+
+    keeps_depth = True
+    keeps_alpha = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, inputs: Iterable[Path]) -> None:
+        refuse_overwriting(self.path, inputs)
+        for name in ("motion.npz", "result.json"):
+            refuse_overwriting(self.path / name, inputs)
+        check_writable(self.path)
+        if self._frames() and not self._is_ours():
+            raise InputError(
+                f"{self.path} holds pictures that are no result of this program.",
+                "Choose another folder, so that nothing is overwritten.",
+            )
+
+    @contextmanager
+    def writing(
+        self, summary: Summary, alpha: np.ndarray | None = None, bits: int = 8, sound: Sound | None = None
+    ) -> Iterator[Callable[[np.ndarray], None]]:
+        make_folder(self.path)
+        self._write_summary(summary)  # from here on the folder is marked as a part of a result
+        for old in [*self._frames(), self.path / "motion.npz"]:
+            old.unlink(missing_ok=True)
+        try:
+            with media.SequenceWriter(self.path, bits=bits, alpha=alpha) as writer:
+                yield writer.write
+        except BaseException:
+            summary.frames = len(self._frames())
+            with suppress(OutputError):  # the first error says more; the mark from the beginning stays
+                self._write_summary(summary)
+            raise
+        summary.frames = len(self._frames())
+
+    def complete(self, summary: Summary, motion: Motion) -> None:
+        save_motion(motion, self.path / "motion.npz")
+        summary.complete = True
+        self._write_summary(summary)
+
+    def _frames(self) -> list[Path]:
+        if not self.path.is_dir():
+            return []
+        return sorted(child for child in self.path.iterdir() if FRAME_NAME.fullmatch(child.name))
+
+    def _is_ours(self) -> bool:
+        try:
+            text = (self.path / "result.json").read_text("utf-8")
+            return str(json.loads(text).get("format", "")).startswith("liveportrait-result/")
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def _write_summary(self, summary: Summary) -> None:
+        write_atomically(
+            self.path / "result.json", json.dumps(summary.as_json(), indent=1, ensure_ascii=False)
+        )
+
+
+def refuse_overwriting(target: Path, inputs: Iterable[Path]) -> None:
+    """Raise InputError when `target` is one of the job's inputs."""
+    for entry in inputs:
+        if target.exists() and entry.exists() and target.samefile(entry):
+            raise InputError(
+                f"{target} is an input of this job.", "Choose another output, so that it is kept."
+            )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OutputError unless files can be made in `folder`, or in its nearest parent that exists."""
+    place = folder
+    while not place.exists():
+        if place.parent == place:
+            break
+        place = place.parent
+    if not place.is_dir():
+        raise OutputError(f"{place} is not a folder.", "Choose another output.")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write in {place}: {error.strerror}.",
+            "Choose another output or change the folder's permissions.",
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot make the folder {folder}: {error.strerror}.", "Choose another output."
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text so that `path` holds either the old or the new whole content. Raises OutputError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"Cannot write {path}: {error.strerror}.", "Free some space or choose another output."
+        ) from error

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The portrait: its picture, the face in it, what the engine measured, and how rendered faces come back into
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend import cropping, media
+from backend.cropping import CROP_SIZE, SourceCrop
+from backend.engines import Engine
+from backend.errors import InputError
+from backend.faces import choose_face, find_faces
+from backend.motion import Motion
+from backend.options import Options
+from backend.paste import Paster
+
+RENDERED_CROP = 512  # pixels across what an engine without native resolution renders
+READS_LANDMARKS = ("eye_retargeting", "lip_retargeting", "normalize_lips")
+RATIO_CONTROLS = ("eyes_open", "lips_open_target")
+DEEP = 257  # 255 * 257 = 65535: 8-bit levels in 16 bits
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened picture.
+
+    motion: its own measurement, one frame. appearance: the engine's. crop: where the motion space lies in the
+    picture. window: x0, y0, x1, y1, the part of the picture that an engine of native resolution renders.
+    """
+
+    path: Path
+    picture: media.Picture
+    motion: Motion
+    appearance: Any
+    native: bool
+    crop: SourceCrop
+    window: tuple[int, int, int, int]
+
+    @property
+    def crop_size(self) -> int:
+        """Pixels across the crop alone, --no-paste-back: an even number."""
+        if not self.native or self.crop.rect is None:
+            return RENDERED_CROP
+        return 2 * max(round(self.crop.rect.size / 2), 1)
+
+    def pastes(self, options: Options) -> bool:
+        """Whether frames are whole pictures (else they are the crop alone)."""
+        if self.crop.rect is None:
+            return self.native
+        return options.paste_back
+
+    def output_size(self, options: Options) -> tuple[int, int]:
+        """Width and height of the frames."""
+        height, width = self.picture.rgb.shape[:2]
+        return (width, height) if self.pastes(options) else (self.crop_size, self.crop_size)
+
+
+def open_source(path: Path, options: Options, engine: Engine) -> Source:
+    """Read a picture, find and measure its face and let the engine take it in.
+
+    Raises InputError for what is no picture, MediaError, NoFaceError, FaceTooSmallError.
+    """
+    if not path.exists():
+        raise InputError(f"There is no file {str(path)!r}.", "Give a picture with a face.")
+    kind = media.probe(path).kind
+    if kind != "picture":
+        raise InputError(
+            f"{path.name} is a {kind}, but the source has to be a picture.",
+            "Save one of its frames as a picture and use that.",
+        )
+    picture = media.read_picture(path)
+    height, width = picture.rgb.shape[:2]
+    landmarks = None
+    if _needs_face(options, engine):
+        landmarks = choose_face(find_faces(picture.rgb), options.face).landmarks.astype(np.float32)
+    crop = _crop(options, engine, width, height, landmarks)
+    placed = None if landmarks is None else crop.landmarks_in_crop(landmarks[None])
+    small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE, compatibility=options.compatibility)
+    motion = engine.measure(small[None], placed)
+    window = _window(crop, width, height) if engine.native_resolution else (0, 0, width, height)
+    if engine.native_resolution:
+        x0, y0, x1, y1 = window
+        corner = np.array([x0, y0, 0], np.float32)
+        appearance = engine.encode(
+            np.ascontiguousarray(picture.rgb[y0:y1, x0:x1]),
+            None if landmarks is None else landmarks - corner,
+            crop.placement - [[0, 0, x0], [0, 0, y0]],
+        )
+    else:
+        appearance = engine.encode(small, None if placed is None else placed[0])
+    return Source(path, picture, motion, appearance, engine.native_resolution, crop, window)
+
+
+def _needs_face(options: Options, engine: Engine) -> bool:
+    return (
+        options.crop
+        or engine.wants_landmarks
+        or any(getattr(options, name) for name in READS_LANDMARKS)
+        or any(name in options.controls for name in RATIO_CONTROLS)
+    )
+
+
+def _crop(
+    options: Options, engine: Engine, width: int, height: int, landmarks: np.ndarray | None
+) -> SourceCrop:
+    """The crop round the face, or with --no-crop the whole picture: squeezed into the square as in the
+    released program, or, where the engine measures landmarks, in its own proportions so that the head
+    keeps its shape.
+    """
+    if options.crop:
+        assert landmarks is not None
+        return cropping.source_crop(
+            landmarks,
+            options.crop_scale,
+            options.crop_x,
+            options.crop_y,
+            options.rotate,
+            options.compatibility,
+        )
+    if not engine.wants_landmarks:
+        return cropping.whole_picture((width, height))
+    square = cropping.Rect(width / 2, height / 2, float(max(width, height)))
+    return SourceCrop(cropping.crop_matrix(square))
+
+
+def _window(crop: SourceCrop, width: int, height: int) -> tuple[int, int, int, int]:
+    """The upright rectangle of whole pixels, inside the picture, that holds the crop."""
+    corners = cropping.transform_points(CROP_SIZE * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]), crop.M_c2o)
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)), 0, [width, height]).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)), 0, [width, height]).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+class Canvas:
+    """Puts rendered faces back into the picture; every pixel that the face does not touch stays
+    bit-identical.
+
+    `deep` keeps 16 bits where the picture has them: rendered pixels are 8-bit levels, all others are as they
+    were.
+    """
+
+    def __init__(self, source: Source, options: Options, deep: bool = False) -> None:
+        self._source = source
+        self._pastes = source.pastes(options)
+        self._deep = source.picture.deep if deep and self._pastes else None
+        self._frame = (source.picture.rgb if self._deep is None else self._deep).copy()
+        self._paster = None
+        if self._pastes and not source.native:
+            height, width = source.picture.rgb.shape[:2]
+            back = cropping.invert(source.crop.matrix(RENDERED_CROP))
+            self._paster = Paster((width, height), back, RENDERED_CROP, compatibility=options.compatibility)
+
+    @property
+    def bits(self) -> int:
+        return 8 if self._deep is None else 16
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """The frames' transparency (h,w) uint8, or None for opaque ones."""
+        alpha = self._source.picture.alpha
+        if alpha is None or self._pastes:
+            return alpha
+        return cropping.crop(alpha, self._source.crop.matrix(self._source.crop_size), self._source.crop_size)
+
+    def frame(self, rendered: np.ndarray) -> np.ndarray:
+        """The output frame (h,w,3) with a rendered face. The array is used again for the next frame."""
+        source = self._source
+        if not self._pastes:
+            return self._crop_alone(rendered)
+        if self._paster is not None:
+            base = source.picture.rgb if self._deep is None else self._deep
+            return self._paster.paste(base, rendered, out=self._frame)
+        if self._deep is not None:
+            return self._deepened(rendered)
+        x0, y0, x1, y1 = source.window
+        self._frame[y0:y1, x0:x1] = rendered
+        return self._frame
+
+    def _deepened(self, rendered: np.ndarray) -> np.ndarray:
+        assert self._deep is not None
+        x0, y0, x1, y1 = self._source.window
+        changed = (rendered != self._source.picture.rgb[y0:y1, x0:x1]).any(axis=-1, keepdims=True)
+        levels = rendered.astype(np.uint16)
+        levels *= DEEP
+        np.copyto(self._frame[y0:y1, x0:x1], self._deep[y0:y1, x0:x1])
+        np.copyto(self._frame[y0:y1, x0:x1], levels, where=changed)
+        return self._frame
+
+    def _crop_alone(self, rendered: np.ndarray) -> np.ndarray:
+        """--no-paste-back: the crop at its own resolution."""
+        source = self._source
+        if not source.native:
+            return rendered
+        x0, y0, _, _ = source.window
+        from_window = source.crop.matrix(source.crop_size).copy()
+        from_window[:, 2] += from_window[:, :2] @ [x0, y0]
+        return cropping.crop(rendered, from_window, source.crop_size)
