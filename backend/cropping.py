@@ -53,6 +53,8 @@ class CropRules:
     pixel_centres: px are continuous, pixel i centred at i + 0.5, and a crop much smaller than the picture is
         averaged, not sampled (released: OpenCV's indices, a shift of half a pixel at most).
     rounding: pasted pixels are rounded (released: truncated, half a level darker).
+    closed_mask: the soft mask is 0 at all four sides (released: 15 of 255 at the right and the bottom, which
+        lets a dark line of what lies beyond the crop in).
     """
 
     horizontal_shift: bool = True
@@ -60,6 +62,7 @@ class CropRules:
     exact: bool = True
     pixel_centres: bool = True
     rounding: bool = True
+    closed_mask: bool = True
 
     @classmethod
     def of(cls, compatibility: str) -> CropRules:
@@ -67,10 +70,7 @@ class CropRules:
         if compatibility not in ("product", "upstream"):
             raise ValueError(f"compatibility is 'product' or 'upstream', not {compatibility!r}")
         on = compatibility == "product"
-        return cls(on, on, on, on, on)
-
-
-PRODUCT = CropRules.of("product")
+        return cls(on, on, on, on, on, on)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def crop(
     interpolation: int = cv2.INTER_LINEAR,
     compatibility: str = "product",
 ) -> np.ndarray:
-    """Cuts `image` (h, w[, c]; uint8, uint16 or f4) through M_o2c into `size` px square or (width, height) px.
+    """Cuts `image` (h, w[, c]; uint8, uint16, f4) through M_o2c into `size` px square or (width, height) px.
 
     What lies outside the picture is black, as the released networks have learned it.
     """

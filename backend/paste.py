@@ -14,14 +14,15 @@ from backend.face_region import between_pixel_centres
 _FEATHER = 16 / 512  # of the crop's side
 
 
-def soft_mask(size: int = 512) -> np.ndarray:
+def soft_mask(size: int = 512, compatibility: str = "product") -> np.ndarray:
     """(size, size) f4: 1 inside, falling linearly to 0 over the outer 32nd of the side, corners rounded.
 
-    At 512 px it is the released program's mask_template.png divided by 255.
+    With `compatibility="upstream"` it is, at 512 px, the released program's mask_template.png divided by 255.
     """
+    last = size - 1 if CropRules.of(compatibility).closed_mask else size
     feather = max(size * _FEATHER, 1.0)
     index = np.arange(size, dtype=np.float64)
-    beyond = np.maximum(0, np.maximum(feather - index, index - (size - feather)))
+    beyond = np.maximum(0, np.maximum(feather - index, index - (last - feather)))
     distance = np.hypot(beyond[:, None], beyond[None, :])
     level = np.floor(255 * np.maximum(0, 1 - distance / feather))
     return (level / 255).astype(np.float32)
@@ -33,7 +34,7 @@ class Paster:
 
     picture_size: (width, height). M_c2o: 2x3, px of the crop -> px of the picture. crop_size: its side in px.
     mask: (crop_size, crop_size) f4 in 0..1 or uint8; soft_mask without. `compatibility="upstream"` gives the
-    released program's levels (OpenCV's pixel indices, truncation).
+    released program's levels; see CropRules.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Paster:
     ) -> None:
         self._rules = CropRules.of(compatibility)
         self._picture_size, self._crop_size = picture_size, crop_size
-        weight = soft_mask(crop_size) if mask is None else np.asarray(mask)
+        weight = soft_mask(crop_size, compatibility) if mask is None else np.asarray(mask)
         if weight.shape != (crop_size, crop_size):
             raise ValueError(f"the mask is {weight.shape}, the crop {crop_size} px square")
         if weight.dtype == np.uint8:
@@ -70,10 +71,12 @@ class Paster:
         self._rest = 1 - self._weight
         self._kept = self._weight == 0
 
-    def _warp(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
+    def _warp(
+        self, image: np.ndarray, width: int, height: int, border: int = cv2.BORDER_CONSTANT
+    ) -> np.ndarray:
         if width <= 0 or height <= 0:
             return np.zeros((0, 0, *image.shape[2:]), image.dtype)
-        return cv2.warpAffine(image, self._matrix, (width, height), flags=cv2.INTER_LINEAR)
+        return cv2.warpAffine(image, self._matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
 
     def paste(self, picture: np.ndarray, crop: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """A new picture (h, w, 3; uint8 or uint16) with the crop (crop_size, crop_size, 3; uint8) in place.
@@ -91,7 +94,8 @@ class Paster:
         if x1 <= x0 or y1 <= y0:
             return out
         below = np.ascontiguousarray(out[y0:y1, x0:x1])
-        above = self._warp(np.ascontiguousarray(crop), x1 - x0, y1 - y0)
+        border = cv2.BORDER_REPLICATE if self._rules.closed_mask else cv2.BORDER_CONSTANT
+        above = self._warp(np.ascontiguousarray(crop), x1 - x0, y1 - y0, border)
         if picture.dtype == np.uint8 and self._rules.rounding:
             mixed = cv2.blendLinear(above, below, self._weight, self._rest)
         else:
