@@ -38,6 +38,7 @@ FRAME_SHAPES: dict[str, tuple[int, ...]] = {
 }
 _DTYPES: dict[str, type[np.generic]] = {"mouth": np.uint8, "valid": np.bool_}
 _ROTATION_TOLERANCE = 0.02
+_MAXIMUM_STRENGTH = 20
 
 Floats = NDArray[np.floating[Any]]
 
@@ -305,13 +306,16 @@ class Motion:
 
         Head, scale, translation, identity get a width of 1.5 frames times strength; expression and gaze 1.0;
         eye and lip ratios and the lids' keypoints 0.5, which strength lowers but never raises: blinks stay.
-        InputError for a negative or non-finite strength.
+        InputError for a strength below 0 or above 20.
         """
         if strength == "off":
             return self
         factor = smoothing.automatic_strength(self.rotation) if strength == "auto" else float(strength)
-        if not (np.isfinite(factor) and factor >= 0):
-            raise InputError(f"{strength} is no smoothing strength.", "Give off, auto or a number from 0.")
+        if not 0 <= factor <= _MAXIMUM_STRENGTH:
+            raise InputError(
+                f"{strength} is no smoothing strength.",
+                f"Give off, auto or a number from 0 to {_MAXIMUM_STRENGTH}.",
+            )
         if factor == 0 or len(self) < 2:
             return self
         pose, soft = smoothing.POSE_SIGMA * factor, smoothing.EXPRESSION_SIGMA * factor
