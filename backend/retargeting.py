@@ -3,8 +3,7 @@
 
 x = s (x_c R + delta) + t (rows; t_z = 0). `retarget` mixes R, delta, s and t of source and driving by
 region and mode, then stitches, adds the retargeting deltas and scales the motion. The order and the rules
-are those of the released LivePortrait program; every point where ours differ is one field of
-`Rules`.
+are those of the released LivePortrait program; each point where ours differ is one field of `Rules`.
 
 The released "expression-friendly" option multiplies the motion by the size ratio between the source and
 frame 0 of the animation, which in relative mode IS the source: it is always 1, so both driving options are
@@ -27,8 +26,6 @@ from backend.ratios import ratio_change
 from backend.reference_frame import choose_reference
 from backend.retargeting_rules import (
     EYE_KEYPOINTS,
-    IMAGE_LEFT_LIDS,
-    IMAGE_RIGHT_LIDS,
     LIP_KEYPOINTS,
     Rules,
     rules_of,
@@ -136,12 +133,12 @@ def retarget(
     x_d = _keypoints(
         case.source.canonical, edited.rotation, edited.expression, edited.scale, edited.translation
     )
-    change = edited.expression - case.source.expression
+    driven = expression - case.source.expression  # without the controls, which stay on top of any retargeting
 
     x_d = x_d + _asked_openings(case, x_s, engine)
     retargeting = options.eye_retargeting or options.lip_retargeting
     if retargeting:
-        deltas = _retargeting_deltas(case, x_s, change, engine)
+        deltas = _retargeting_deltas(case, x_s, driven, engine)
         x_d = (x_d if case.rules.retargeting_keeps_motion or not options.relative else x_s) + deltas
     if options.stitch:
         x_d = engine.stitch(x_s, x_d)
@@ -280,15 +277,15 @@ def _retargeting_deltas(case: _Case, x_s: np.ndarray, change: np.ndarray, engine
 def _eyes_to(
     case: _Case, x_s: np.ndarray, ratios: np.ndarray, target: np.ndarray, engine: Retargeter
 ) -> np.ndarray:
-    """The delta that opens the eyes to target (n, 2); the map itself knows one target for both."""
-    left = engine.retarget_eyes(x_s, np.column_stack([ratios, target[:, 0]]))
-    if not case.rules.each_eye_its_own or np.array_equal(target[:, 0], target[:, 1]):
-        return left
-    right = engine.retarget_eyes(x_s, np.column_stack([ratios, target[:, 1]]))
-    both = (left + right) / 2
-    both[:, IMAGE_LEFT_LIDS] = left[:, IMAGE_LEFT_LIDS]
-    both[:, IMAGE_RIGHT_LIDS] = right[:, IMAGE_RIGHT_LIDS]
-    return both
+    """The delta that opens the eyes from ratios (n, 2) to target (n, 2).
+
+    The map knows one target for both eyes. It gets their mean, and present openings as far from it as each eye
+    has to go; where both targets are one, that is what the released program asks.
+    """
+    if not case.rules.each_eye_its_own:
+        return engine.retarget_eyes(x_s, np.column_stack([ratios, target[:, 0]]))
+    both = target.mean(axis=1, keepdims=True)
+    return engine.retarget_eyes(x_s, np.column_stack([ratios + (both - target), both]))
 
 
 def _asked_openings(case: _Case, x_s: np.ndarray, engine: Retargeter) -> np.ndarray:

@@ -11,8 +11,6 @@ from backend.options import Options
 
 EYE_KEYPOINTS = (11, 13, 15, 16, 18)
 LIP_KEYPOINTS = (6, 12, 14, 17, 19, 20)
-IMAGE_LEFT_LIDS = (11, 13)
-IMAGE_RIGHT_LIDS = (15, 16)
 
 
 @dataclass(frozen=True)

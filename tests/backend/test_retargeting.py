@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The published retargeting rules, and the named points where the product differs.
+
+tests/data/retargeting_oracle.npz: what the released program computed (no stitching, no retargeting maps) for
+given network outputs and a template, and its smoothing of clips as source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.engines.mesh import MeshEngine
+from backend.errors import InputError
+from backend.expressions import neutral_expression
+from backend.kalman import kalman_smooth
+from backend.motion import Motion
+from backend.options import Options
+from backend.ratios import ratio_change
+from backend.reference_frame import most_neutral_frame
+from backend.retargeting import retarget
+from backend.retargeting_rules import EYE_KEYPOINTS, LIP_KEYPOINTS, PRODUCT, UPSTREAM, transferred
+from backend.rotations import euler_from_rotation, geodesic_degrees, rotation_from_euler
+
+DATA = Path(__file__).parents[1] / "data"
+UP = Options(compatibility="upstream")
+
+
+class LinearEngine:
+    """Stitching leaves alone; the retargeting maps are linear and reach their target by `ratio_change`."""
+
+    def __init__(self) -> None:
+        lids = np.zeros((2, 21, 3), np.float32)
+        lids[0, 11, 1] = lids[1, 15, 1] = -0.01
+        answer = ratio_change(lids).eye_ratio
+        self.eyes = np.linalg.solve(answer, lids.reshape(2, 63)).reshape(2, 21, 3)
+        lips = np.zeros((1, 21, 3), np.float32)
+        lips[0, 19, 1] = 0.01
+        self.lips = lips[0] / ratio_change(lips).lip_ratio[0]
+        self.scale = 1.0
+
+    def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+        return driving
+
+    def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        return self.scale * np.einsum("ne,ekc->nkc", ratios[:, 2:] - ratios[:, :2], self.eyes)
+
+    def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        return self.scale * (ratios[:, 1] - ratios[:, 0])[:, None, None] * self.lips
+
+
+@pytest.fixture
+def engine() -> LinearEngine:
+    return LinearEngine()
+
+
+def make(n: int, seed: int = 0, **fields: np.ndarray) -> Motion:
+    """n frames of lively but possible motion."""
+    r = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {
+        "rotation": rotation_from_euler(*(8 * r.standard_normal((3, n)))),
+        "expression": 0.01 * r.standard_normal((n, 21, 3)),
+        "scale": 1.5 + 0.05 * r.standard_normal(n),
+        "translation": 0.05 * r.standard_normal((n, 3)) * [1, 1, 0],
+        "canonical": np.repeat(0.3 * r.standard_normal((1, 21, 3)), n, 0),
+        "eye_ratio": r.uniform(0.05, 0.4, (n, 2)),
+        "lip_ratio": r.uniform(0.0, 0.3, n),
+    }
+    return Motion(**{**arrays, **fields})
+
+
+def expression_of(x: np.ndarray, source: Motion) -> np.ndarray:
+    """delta of keypoints that have the source's own pose, scale and place."""
+    moved = (x - source.translation[:, None] * [1, 1, 0]) / source.scale[:, None, None]
+    return moved - source.canonical @ source.rotation
+
+
+def test_released_program_without_stitching(engine: LinearEngine) -> None:
+    z = np.load(DATA / "retargeting_oracle.npz")
+    source = Motion(
+        rotation=rotation_from_euler(z["source_pitch"][:, 0], z["source_yaw"][:, 0], z["source_roll"][:, 0]),
+        expression=z["source_exp"],
+        scale=z["source_scale"][:, 0],
+        translation=z["source_t"],
+        canonical=z["source_kp"],
+        eye_ratio=z["source_eye_ratio"][None],
+        lip_ratio=z["source_lip_ratio"].reshape(1),
+    )
+    driving = Motion(
+        rotation=z["driving_R"][:, 0],
+        expression=z["driving_exp"][:, 0],
+        scale=z["driving_scale"].ravel(),
+        translation=z["driving_t"][:, 0],
+        canonical=np.zeros((21, 3)),
+        eye_ratio=z["driving_c_eyes"][:, 0],
+        lip_ratio=z["driving_c_lip"].ravel(),
+    )
+    for option in ("expression-friendly", "pose-friendly"):
+        done = retarget(source, driving, replace(UP, stitch=False, driving_option=option), engine)
+        assert np.abs(done.source - z["x_s"]).max() < 1e-5
+        assert np.abs(done.driving - z["x_d"]).max() < 1e-5
+
+
+def test_released_smoothing() -> None:
+    z = np.load(DATA / "retargeting_oracle.npz")
+    for variance in ("3e-07", "1e-05", "0.001"):
+        assert np.abs(kalman_smooth(z["smooth_in"], float(variance)) - z[f"smooth_{variance}"]).max() < 1e-7
+
+
+@pytest.mark.parametrize("compatibility", ["product", "upstream"])
+@pytest.mark.parametrize("region", ["all", "expression", "pose", "lips", "eyes"])
+def test_reference_frame_shows_the_source_itself(
+    engine: LinearEngine, compatibility: str, region: str
+) -> None:
+    source, driving = make(1, 1), make(12, 2)
+    options = Options(compatibility=compatibility, region=region, reference_frame=4)  # type: ignore[arg-type]
+    done = retarget(source, driving, options, engine)
+    assert done.source.shape == done.driving.shape == (12, 21, 3)
+    assert done.source.dtype == done.driving.dtype == np.float32
+    np.testing.assert_allclose(done.source, np.repeat(source.keypoints(), 12, 0), atol=1e-6)
+    np.testing.assert_allclose(done.driving[4], source.keypoints()[0], atol=1e-6)
+    assert np.abs(done.driving[5] - done.driving[4]).max() > 1e-3
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("region, moving", [("lips", LIP_KEYPOINTS), ("eyes", EYE_KEYPOINTS)])
+def test_regions_move_their_keypoints_alone(
+    engine: LinearEngine, region: str, moving: tuple[int, ...], relative: bool
+) -> None:
+    source, driving = make(1, 1), make(5, 2)
+    options = Options(region=region, relative=relative)  # type: ignore[arg-type]
+    done = retarget(source, driving, options, engine)
+    moved = np.abs(done.driving - done.source).max(axis=(0, 2)) > 1e-5
+    assert set(np.flatnonzero(moved)) == set(moving)
+
+
+def test_expression_region_leaves_the_pose(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(5, 2)
+    done = retarget(source, driving, Options(region="expression"), engine)
+    delta = expression_of(done.driving, source)
+    np.testing.assert_allclose(
+        delta, source.expression + driving.expression - driving.expression[:1], atol=1e-5
+    )
+
+
+def test_absolute_mode_copies_what_carries_no_identity(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(5, 2)
+    done = retarget(source, driving, Options(region="expression", relative=False), engine)
+    mask = transferred("expression")
+    assert not mask[[0, 7, 10]].any() and mask[3:5].tolist() == [[False, True, False]] * 2
+    delta = expression_of(done.driving, source)
+    np.testing.assert_allclose(delta, np.where(mask, driving.expression, source.expression), atol=1e-5)
+
+
+def test_pose_is_relative_to_the_reference_or_absolute(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(6, 2)
+    flat = replace(source, expression=np.zeros_like(source.expression))
+    relative = retarget(flat, driving, Options(region="pose", lock_scale=True), engine).driving
+    turned = driving.rotation @ driving.rotation[:1].transpose(0, 2, 1) @ source.rotation
+    shift = source.translation + driving.translation - driving.translation[:1]
+    wanted = source.scale[:, None, None] * (source.canonical @ turned) + shift[:, None]
+    np.testing.assert_allclose(relative, wanted, atol=1e-5)
+    absolute = retarget(flat, driving, Options(region="pose", relative=False), engine).driving
+    wanted = (
+        source.scale[:, None, None] * (source.canonical @ driving.rotation) + driving.translation[:, None]
+    )
+    np.testing.assert_allclose(absolute, wanted, atol=1e-5)
+
+
+def test_scale_is_transferred_only_with_everything_and_can_be_locked(engine: LinearEngine) -> None:
+    source = make(1, 1)
+    still = replace(make(1, 2), scale=np.array([1.5], np.float32))
+    nearer = replace(still, scale=np.array([1.8], np.float32))
+    driving = Motion.concatenate([still, nearer])
+    grown = retarget(source, driving, Options(), engine).driving[1] - source.translation[0] * [1, 1, 0]
+    at_rest = source.keypoints()[0] - source.translation[0] * [1, 1, 0]
+    np.testing.assert_allclose(grown, at_rest * 1.2, rtol=1e-4, atol=1e-6)
+    for options in (Options(lock_scale=True), Options(region="pose"), Options(relative=False, region="eyes")):
+        locked = retarget(source, driving, options, engine).driving
+        np.testing.assert_allclose(locked[1], locked[0], atol=1e-6)
+
+
+def test_multiplier_comes_after_everything(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(6, 2)
+    options = Options(normalize_lips=True, eye_retargeting=True, controls={"smile": 0.5})
+    once = retarget(source, driving, options, engine)
+    half = retarget(source, driving, replace(options, multiplier=0.5), engine)
+    np.testing.assert_allclose(half.driving - half.source, (once.driving - once.source) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("compatibility", ["product", "upstream"])
+def test_one_frame_puts_its_expression_on_the_source(engine: LinearEngine, compatibility: str) -> None:
+    source, driving = make(1, 1), make(1, 2)
+    options = Options(compatibility=compatibility)  # type: ignore[arg-type]
+    done = retarget(source, driving, options, engine)
+    wanted = source.expression + driving.expression - neutral_expression()
+    np.testing.assert_allclose(expression_of(done.driving, source), wanted, atol=1e-5)
+    turned = retarget(source, driving, replace(options, relative=False, region="pose"), engine).driving
+    np.testing.assert_allclose(
+        turned,
+        source.scale[:, None, None] * (source.canonical @ driving.rotation + source.expression)
+        + driving.translation[:, None],
+        atol=1e-5,
+    )
+
+
+class TestRetargeting:
+    """Eye and lip retargeting: the released program drops the driving motion, ours corrects it."""
+
+    def test_upstream_drops_the_driving_motion(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(6, 2)
+        done = retarget(source, driving, replace(UP, eye_retargeting=True), engine)
+        ratios = np.column_stack([np.repeat(source.eye_ratio, 6, 0), driving.eye_ratio[:, 0]])
+        np.testing.assert_allclose(
+            done.driving - done.source, engine.retarget_eyes(done.source, ratios), atol=1e-6
+        )
+
+    def test_upstream_adds_to_absolute_motion(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(6, 2)
+        options = replace(UP, relative=False)
+        plain = retarget(source, driving, options, engine).driving
+        done = retarget(source, driving, replace(options, lip_retargeting=True), engine)
+        ratios = np.column_stack([np.repeat(source.lip_ratio, 6), driving.lip_ratio])
+        np.testing.assert_allclose(done.driving - plain, engine.retarget_lips(done.source, ratios), atol=1e-6)
+
+    @pytest.mark.parametrize("relative", [True, False])
+    def test_product_keeps_the_motion_and_reaches_the_opening(
+        self, engine: LinearEngine, relative: bool
+    ) -> None:
+        source, driving = make(1, 1), make(6, 2)
+        source.lip_ratio[:], source.eye_ratio[:] = 0.05, (0.3, 0.33)
+        engine.scale = float(source.scale[0])  # its deltas are changes of keypoints
+        options = Options(relative=relative, region="expression")
+        plain = retarget(source, driving, options, engine).driving
+        eyes = retarget(source, driving, replace(options, eye_retargeting=True), engine).driving
+        lips = retarget(source, driving, replace(options, lip_retargeting=True), engine).driving
+        opened = source.eye_ratio + ratio_change(expression_of(eyes, source) - source.expression).eye_ratio
+        np.testing.assert_allclose(opened, driving.eye_ratio, atol=1e-3)
+        opened = source.lip_ratio + ratio_change(expression_of(lips, source) - source.expression).lip_ratio
+        np.testing.assert_allclose(opened, driving.lip_ratio, atol=1e-3)
+        others = [k for k in range(21) if k not in (11, 15, 19)]
+        np.testing.assert_allclose(eyes[:, others], plain[:, others], atol=1e-5)
+        np.testing.assert_allclose(lips[:, others], plain[:, others], atol=1e-5)
+
+    def test_each_eye_its_own(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(4, 2)
+        driving.eye_ratio[:] = (0.35, 0.05)  # the image-right eye is shut
+        options = Options(region="pose", eye_retargeting=True)
+        source.eye_ratio[:] = 0.35
+        engine.scale = float(source.scale[0])
+        plain = retarget(source, driving, Options(region="pose"), engine).driving
+        ours = retarget(source, driving, options, engine)
+        ratios = ratio_change((ours.driving - plain) / source.scale[0]).eye_ratio
+        np.testing.assert_allclose(ratios, [[0.0, -0.3]] * 4, atol=1e-3)
+        theirs = retarget(source, driving, options, engine, rules=replace(PRODUCT, each_eye_its_own=False))
+        assert np.abs(theirs.driving - plain).max() < 1e-6  # the image-left eye, and so both, stay open
+
+    def test_a_control_stays_on_top(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(4, 2)
+        options = Options(eye_retargeting=True, region="expression")
+        plain = retarget(source, driving, options, engine).driving
+        shut = retarget(source, driving, replace(options, controls={"blink": -10.0}), engine).driving
+        lids = (shut - plain)[:, 11, 1] / source.scale
+        np.testing.assert_allclose(lids, 0.01, atol=1e-5)
+
+
+class TestNormalizedLips:
+    def _lips(self, engine: LinearEngine, source: Motion, driving: Motion, options: Options) -> np.ndarray:
+        on = retarget(source, driving, replace(options, normalize_lips=True), engine).driving
+        off = retarget(source, driving, options, engine).driving
+        return ratio_change(on - off).lip_ratio
+
+    def test_closes_an_open_source(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(4, 2)
+        source.lip_ratio[:], driving.lip_ratio[0] = 0.2, 0.0
+        for options in (Options(), UP):
+            np.testing.assert_allclose(self._lips(engine, source, driving, options), -0.2, atol=1e-3)
+        source.lip_ratio[:] = 0.02  # under the released threshold
+        for options in (Options(), UP):
+            np.testing.assert_allclose(self._lips(engine, source, driving, options), 0, atol=1e-6)
+
+    def test_rests_like_the_driver(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(4, 2)
+        source.lip_ratio[:], driving.lip_ratio[0] = 0.2, 0.15
+        np.testing.assert_allclose(self._lips(engine, source, driving, Options()), -0.05, atol=1e-3)
+        np.testing.assert_allclose(self._lips(engine, source, driving, UP), -0.2, atol=1e-3)
+        driving.lip_ratio[0] = 0.4
+        np.testing.assert_allclose(self._lips(engine, source, driving, Options()), 0, atol=1e-6)
+
+    def test_beside_eye_retargeting(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(4, 2)
+        source.lip_ratio[:], driving.lip_ratio[0] = 0.2, 0.0
+        ours = self._lips(engine, source, driving, Options(eye_retargeting=True))
+        np.testing.assert_allclose(ours, -0.2, atol=1e-3)
+        np.testing.assert_allclose(
+            self._lips(engine, source, driving, replace(UP, eye_retargeting=True)), 0, atol=1e-6
+        )
+        np.testing.assert_allclose(self._lips(engine, source, driving, Options(relative=False)), 0, atol=1e-6)
+
+
+def test_gains_scale_the_change_of_their_keypoints(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(5, 2)
+    plain = retarget(source, driving, Options(region="expression"), engine)
+    done = retarget(source, driving, Options(region="expression", eye_gain=1.5, lip_gain=0.0), engine)
+    before, after = plain.driving - plain.source, done.driving - done.source
+    np.testing.assert_allclose(after[:, list(EYE_KEYPOINTS)], 1.5 * before[:, list(EYE_KEYPOINTS)], atol=1e-6)
+    np.testing.assert_allclose(after[:, list(LIP_KEYPOINTS)], 0, atol=1e-6)
+    np.testing.assert_allclose(after[:, [0, 1, 2, 7]], before[:, [0, 1, 2, 7]], atol=1e-6)
+
+
+class TestControls:
+    def test_add_to_the_driven_face(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(5, 2)
+        plain = retarget(source, driving, Options(region="expression"), engine).driving
+        smile = retarget(
+            source, driving, Options(region="expression", controls={"smile": 1.0}), engine
+        ).driving
+        np.testing.assert_allclose((smile - plain)[:, 14, 1], -0.02 * source.scale[0], atol=1e-6)
+
+    def test_one_value_a_frame(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(5, 2)
+        ramp = np.linspace(0, 15, 5)
+        plain = retarget(source, driving, Options(), engine).driving
+        options = Options(controls={"pout": ramp * 0.001})  # type: ignore[dict-item]
+        done = retarget(source, driving, options, engine).driving
+        scale = source.scale * driving.scale / driving.scale[0]
+        np.testing.assert_allclose((done - plain)[:, 19, 0], ramp * 0.001 * scale, atol=1e-6)
+
+    def test_openings_are_reached_through_the_engine(self, engine: LinearEngine) -> None:
+        source = make(1, 1)
+        source.eye_ratio[:], source.lip_ratio[:] = 0.3, 0.104
+        engine.scale = float(source.scale[0])
+        still = replace(source, expression=neutral_expression()[None])
+        options = Options(controls={"eyes_open": 0.1, "lips_open_target": 0.1})
+        done = retarget(source, still, options, engine).driving
+        reached = ratio_change(expression_of(done, source) - source.expression)
+        np.testing.assert_allclose(reached.eye_ratio, -0.2, atol=1e-3)
+        alone = retarget(source, still, Options(controls={"lips_open_target": 0.1}), engine).driving
+        # The mouth is at 0.10 in the two decimals of the released editor: nothing to do.
+        np.testing.assert_array_equal(alone, retarget(source, still, Options(), engine).driving)
+
+
+class TestReferenceFrame:
+    def _acting(self) -> Motion:
+        """40 frames: a turned head that talks, and frames 22 to 30 at rest with the eyes open."""
+        n = 40
+        rest = np.zeros(n)
+        rest[20:32] = 1
+        busy = 1 - rest
+        wave = np.sin(np.arange(n))
+        expression = np.zeros((n, 21, 3))
+        expression[:, 19, 1] = 0.02 * busy * wave
+        return make(
+            n,
+            rotation=rotation_from_euler(6 * busy * wave, 12 * busy, 3 * busy * wave),
+            expression=expression,
+            eye_ratio=np.stack([0.35 - 0.2 * busy * (wave > 0.5)] * 2, axis=1),
+            lip_ratio=0.02 + 0.25 * busy * np.abs(wave),
+        )
+
+    def test_auto_finds_the_calm_frame(self, engine: LinearEngine) -> None:
+        driving = self._acting()
+        frame = most_neutral_frame(driving)
+        assert 21 <= frame <= 30
+        done = retarget(make(1, 1), driving, Options(reference_frame="auto"), engine)
+        assert done.notes == [f"reference frame {frame} chosen as the most neutral"]
+        np.testing.assert_allclose(done.driving[frame], done.source[frame], atol=1e-6)
+
+    def test_auto_avoids_frames_without_a_face(self) -> None:
+        driving = self._acting()
+        driving.valid[20:32] = False
+        assert not 20 <= most_neutral_frame(driving) < 32
+
+    def test_a_lost_face_is_no_reference(self, engine: LinearEngine) -> None:
+        source, driving = make(1, 1), make(8, 2)
+        driving.valid[:3] = False
+        done = retarget(source, driving, Options(), engine)
+        np.testing.assert_allclose(done.driving[3], done.source[3], atol=1e-6)
+        assert done.notes == ["no face in reference frame 0: frame 3 is used instead"]
+        theirs = retarget(source, driving, UP, engine)
+        np.testing.assert_allclose(theirs.driving[0], theirs.source[0], atol=1e-6)
+
+    @pytest.mark.parametrize("frame", [8, -1])
+    def test_must_exist(self, engine: LinearEngine, frame: int) -> None:
+        with pytest.raises(InputError, match="frames 0 to 7"):
+            retarget(make(1, 1), make(8, 2), Options(reference_frame=frame), engine)
+
+
+class TestClipSource:
+    def test_shorter_clip_decides(self, engine: LinearEngine) -> None:
+        source, driving = make(7, 1), make(5, 2)
+        done = retarget(source, driving, Options(), engine)
+        np.testing.assert_allclose(done.source, source.keypoints()[:5], atol=1e-6)
+        assert "differ in length" in done.notes[0]
+        assert len(retarget(driving, source, Options(), engine).driving) == 5
+        assert len(retarget(source, driving[0], Options(), engine).driving) == 7
+
+    def test_own_place_and_size_stay(self, engine: LinearEngine) -> None:
+        source, driving = make(5, 1), make(5, 2)
+        done = retarget(source, driving, Options(), engine).driving
+        turned = driving.rotation @ driving.rotation[:1].transpose(0, 2, 1) @ source.rotation
+        mask = transferred("all")
+        delta = np.where(
+            mask, source.expression + driving.expression - driving.expression[:1], source.expression
+        )
+        wanted = (
+            source.scale[:, None, None] * (source.canonical @ turned + delta) + source.translation[:, None]
+        )
+        np.testing.assert_allclose(done, wanted, atol=1e-5)
+
+    def test_only_upstream_smooths_unasked(self, engine: LinearEngine) -> None:
+        source, driving = make(9, 1), make(9, 2)
+        ours = retarget(source, driving, Options(), engine, observation_variance=1e-2).driving
+        theirs = retarget(source, driving, UP, engine, observation_variance=1e-2).driving
+        assert np.abs(np.diff(theirs[:, 1], axis=0)).mean() < 0.7 * np.abs(np.diff(ours[:, 1], axis=0)).mean()
+        rules = replace(UPSTREAM, smooth_by_motion=True)
+        same = retarget(source, driving, UP, engine, rules=rules, observation_variance=1e-2).driving
+        np.testing.assert_allclose(same, ours, atol=1e-6)
+
+    def test_steady_eyes(self, engine: LinearEngine) -> None:
+        source = make(5, 1)
+        source.eye_ratio[0] = 0.3
+        plain = retarget(source, source, UP, engine).driving
+        done = retarget(source, source, UP, engine, steady_source_eyes=True).driving
+        reached = source.eye_ratio + ratio_change(done - plain).eye_ratio
+        np.testing.assert_allclose(reached, 0.3, atol=1e-3)
+        source.eye_ratio[0] = 0.1  # nearly shut: the released program takes 0.39 then
+        done = retarget(source, source, UP, engine, steady_source_eyes=True).driving
+        np.testing.assert_allclose(source.eye_ratio + ratio_change(done - plain).eye_ratio, 0.39, atol=1e-3)
+
+
+def test_a_long_driving_can_come_in_parts(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(9, 2)
+    options = Options(eye_retargeting=True, normalize_lips=True)
+    whole = retarget(source, driving, options, engine).driving
+    parts = [driving[:4], driving[4], driving[5:]]
+    pieces = [retarget(source, part, options, engine, reference=driving[0]).driving for part in parts]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+
+
+def test_smoothing_is_applied_to_the_driving(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(20, 2)
+    smooth = retarget(source, driving, Options(smoothing=2.0), engine).driving
+    same = retarget(source, driving.smooth(2.0), Options(), engine).driving
+    np.testing.assert_allclose(smooth, same, atol=1e-6)
+
+
+def test_motions_given_stay_as_they_are(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(6, 2)
+    names = ("rotation", "expression", "scale", "translation", "eye_ratio", "lip_ratio")
+    kept = [(motion, name, getattr(motion, name).copy()) for motion in (source, driving) for name in names]
+    options = Options(
+        eye_retargeting=True,
+        lip_retargeting=True,
+        normalize_lips=True,
+        multiplier=2,
+        eye_gain=2,
+        controls={"smile": 1.0, "yaw": 10.0, "zoom": 1.1},
+    )
+    for chosen in (options, replace(options, compatibility="upstream", relative=False)):
+        retarget(source, driving, chosen, engine)
+    for motion, name, values in kept:
+        np.testing.assert_array_equal(getattr(motion, name), values)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (Options(region="nose"), "no region 'nose'"),  # type: ignore[arg-type]
+        (Options(multiplier=float("nan")), "multiplier must be a finite number"),
+        (Options(lip_gain=float("inf")), "lip gain must be a finite number"),
+        (Options(controls={"smile": 9.0}), "--smile 9 is outside its range"),
+    ],
+)
+def test_impossible_options(engine: LinearEngine, options: Options, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        retarget(make(1, 1), make(4, 2), options, engine)
+
+
+def test_numbers_that_are_not_finite(engine: LinearEngine) -> None:
+    driving = make(4, 2)
+    driving.expression[2, 5] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        retarget(make(1, 1), driving, Options(), engine)
+
+
+def test_head_turns_by_as_much_as_the_driver(engine: LinearEngine) -> None:
+    source, driving = make(1, 1), make(6, 2)
+    done = retarget(source, driving, Options(region="pose"), engine).driving
+    centred = done - done.mean(axis=1, keepdims=True)
+    rest = done[0] - done[0].mean(axis=0)
+    u, _, vt = np.linalg.svd(np.einsum("ka,nkb->nab", rest, centred))
+    turned = geodesic_degrees(u @ vt, np.eye(3))
+    assert driving.fps == Fraction(25)
+    np.testing.assert_allclose(turned, geodesic_degrees(driving.rotation[0], driving.rotation), atol=4)
+
+
+def test_mesh_engine_reaches_the_openings() -> None:
+    engine = MeshEngine()
+    canonical = engine.maps.canonical_keypoints
+    source = Motion.still(canonical=canonical, scale=1.6, rotation=rotation_from_euler(4.0, -9.0, 3.0),
+                          translation=(0.1, 0.05, 0), eye_ratio=(0.35, 0.33), lip_ratio=0.05)  # fmt: skip
+    options = Options(controls={"eyes_open": 0.1, "lips_open_target": 0.3})
+    done = retarget(source, replace(source, expression=neutral_expression()[None]), options, engine)
+    decoded = engine.maps.decode(engine.maps.split(done.source, done.driving).change)
+    np.testing.assert_allclose(decoded.eye_ratio[0], [-0.25, -0.23], atol=0.02)
+    np.testing.assert_allclose(decoded.lip_ratio[0], 0.25, atol=0.02)
+    assert abs(euler_from_rotation(source.rotation)[1][0] + 9) < 1e-3
