@@ -66,8 +66,8 @@ def smooth_rotations(rotations: ArrayLike, sigma: float) -> Array:
 def shake_degrees(rotations: ArrayLike) -> float:
     """Frame-to-frame noise of the head in (n,3,3) rotations: deviation about its worst axis in degrees.
 
-    Noise throws the head back in the next frame, so that one acceleration is the other's opposite; motion that
-    is meant, even a quick shake of the head, does not. 0 below five frames.
+    Noise throws the head back in the next frame, so that one acceleration is the other's opposite; motion
+    that is meant, even a quick shake of the head, does not. 0 below five frames.
     """
     r = np.asarray(rotations, np.float64)
     if len(r) < 5:

@@ -54,7 +54,8 @@ def estimate_ratios(expression: F32) -> tuple[F32, F32]:
     def apply(one: dict[str, Any]) -> F32:
         total = np.full(len(expression), one["intercept"], np.float32)
         for keypoint, axis, coefficient in one["terms"]:
-            total += np.float32(coefficient) * expression[:, keypoint, axis]
+            with np.errstate(invalid="ignore", over="ignore"):  # what is no number is reported by its field
+                total += np.float32(coefficient) * expression[:, keypoint, axis]
         return np.maximum(total, 0)
 
     return np.stack([apply(one) for one in maps["eye_ratio"]], axis=1), apply(maps["lip_ratio"])
@@ -78,7 +79,7 @@ def motion_from_template(data: bytes, name: str = "The template") -> Motion:
         raise MotionFileError(
             f"{name} has {n} frames, more than {MAXIMUM_FRAMES}.", "Save long performances as motion .npz."
         )
-    if root.get("n_frames", n) != n:
+    if type(root.get("n_frames", n)) is not int or root.get("n_frames", n) != n:
         raise MotionFileError(
             f"{name} says n_frames {_short(root['n_frames'])} but holds {n}.", "Get it again."
         )
@@ -147,10 +148,10 @@ def _column(frames: list[dict[Any, Any]], keys: tuple[str, ...], shape: tuple[in
 
 def _listed(root: dict[Any, Any], keys: tuple[str, ...], n: int, shape: tuple[int, ...]) -> F32 | None:
     """(n, *shape) float32 of the first of `keys` that the template has, or None."""
-    key = next((key for key in keys if root.get(key) not in (None, [])), None)
-    if key is None:
+    key = next((key for key in keys if root.get(key) is not None), keys[0])
+    values = root.get(key)
+    if values is None or (isinstance(values, list) and not values):
         return None
-    values = root[key]
     if not isinstance(values, list) or len(values) != n:
         raise MotionFileError(f"Template key {key} is no list of {n} frames.", "Get the file again.")
     return _stack(key, values, shape)

@@ -16,26 +16,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from backend.errors import InputError, MotionFileError, NoFaceError
 from backend.motion import Motion
 from backend.rotations import euler_from_rotation, rotation_from_euler, rotation_vector
+from tests.backend import synthetic_motion
 
 NTSC = Fraction(30000, 1001)
 
 
-def make_motion(n: int = 12, seed: int = 0, **fields: Any) -> Motion:
-    """A lively performance with every optional array."""
-    rng = np.random.default_rng(seed)
-    values: dict[str, Any] = {
-        "rotation": rotation_from_euler(*rng.normal(0, 10, (3, n))),
-        "expression": rng.normal(0, 0.01, (n, 21, 3)),
-        "scale": 1.3 + 0.05 * rng.random(n),
-        "translation": rng.normal(0, 0.05, (n, 3)) * [1, 1, 0],
-        "canonical": rng.normal(0, 0.3, (21, 3)),
-        "eye_ratio": rng.random((n, 2)) * 0.4,
-        "lip_ratio": rng.random(n) * 0.3,
-        "gaze": rng.normal(0, 0.05, (n, 2, 2)),
-        "mouth": rng.integers(0, 256, (n, 48, 64, 3), dtype=np.uint8),
-        "engine": "mesh",
-    }
-    return Motion(**{**values, **fields})
+def make_motion(n: int = 12, **fields: Any) -> Motion:
+    """A lively performance with every optional array, 25 frames a second from 0, all valid unless told."""
+    usual = {"fps_numerator": 25, "fps_denominator": 1, "start": 0.0, "valid": None}
+    return synthetic_motion.make_motion(n, **{**usual, **fields})
 
 
 def mouths(motion: Motion) -> np.ndarray:
@@ -57,7 +46,7 @@ def blink(n: int, at: int) -> np.ndarray:
 
 
 def test_arrays_become_contiguous_float32_and_the_identity_is_repeated() -> None:
-    motion = make_motion(5)
+    motion = make_motion(5, canonical=np.ones((21, 3), np.float64))
     assert motion.canonical.shape == (5, 21, 3)
     assert motion.valid.all()
     for name in ("rotation", "expression", "scale", "translation", "canonical", "eye_ratio", "gaze"):
@@ -87,8 +76,9 @@ def test_keypoints_follow_the_formula_and_ignore_depth_translation() -> None:
     ],
 )
 def test_misshapen_arrays_are_named(field: str, value: np.ndarray) -> None:
+    fields: dict[str, Any] = {field: value}
     with pytest.raises(MotionFileError, match=f"Motion field {field} "):
-        make_motion(12, 0, **{field: value})
+        make_motion(12, **fields)
 
 
 @pytest.mark.parametrize(
