@@ -71,12 +71,10 @@ class Paster:
         self._rest = 1 - self._weight
         self._kept = self._weight == 0
 
-    def _warp(
-        self, image: np.ndarray, width: int, height: int, border: int = cv2.BORDER_CONSTANT
-    ) -> np.ndarray:
+    def _warp(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
         if width <= 0 or height <= 0:
             return np.zeros((0, 0, *image.shape[2:]), image.dtype)
-        return cv2.warpAffine(image, self._matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+        return cv2.warpAffine(image, self._matrix, (width, height), flags=cv2.INTER_LINEAR)
 
     def paste(self, picture: np.ndarray, crop: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """A new picture (h, w, 3; uint8 or uint16) with the crop (crop_size, crop_size, 3; uint8) in place.
@@ -94,8 +92,7 @@ class Paster:
         if x1 <= x0 or y1 <= y0:
             return out
         below = np.ascontiguousarray(out[y0:y1, x0:x1])
-        border = cv2.BORDER_REPLICATE if self._rules.closed_mask else cv2.BORDER_CONSTANT
-        above = self._warp(np.ascontiguousarray(crop), x1 - x0, y1 - y0, border)
+        above = self._warp(np.ascontiguousarray(crop), x1 - x0, y1 - y0)
         if picture.dtype == np.uint8 and self._rules.rounding:
             mixed = cv2.blendLinear(above, below, self._weight, self._rest)
         else:

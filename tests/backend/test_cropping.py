@@ -220,7 +220,7 @@ def test_upstream_paste_back() -> None:
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 def test_paste_back_touches_only_what_changes(compatibility: str, depth: type) -> None:
     random = np.random.default_rng(1)
-    picture = random.integers(0, np.iinfo(depth).max, (400, 600, 3), endpoint=True).astype(depth)
+    picture: np.ndarray = random.integers(0, np.iinfo(depth).max, (400, 600, 3), endpoint=True).astype(depth)
     inverse = invert(crop_matrix(Rect(420, 90, 250, 0.4), 128))  # partly outside the picture
     before = picture.copy()
     paster = Paster((600, 400), inverse, 128, compatibility=compatibility)
@@ -244,14 +244,33 @@ def test_paste_back_touches_only_what_changes(compatibility: str, depth: type) -
 
 def test_pasting_what_was_cut_changes_nothing_visible() -> None:
     y, x = np.mgrid[0:480, 0:640]
-    picture = np.stack([128 + 100 * np.sin(x / 40 + k) * np.cos(y / 35) for k in range(3)], -1).astype(
-        np.uint8
-    )
+    channels = [128 + 100 * np.sin(x / 40 + k) * np.cos(y / 35) for k in range(3)]
+    picture: np.ndarray = np.stack(channels, -1).astype(np.uint8)
     matrix = crop_matrix(Rect(300, 240, 300, 0.2), 512)
     out = paste_back(picture, crop(picture, matrix, 512), invert(matrix))
     difference = out.astype(int) - picture
     assert abs(difference).max() <= 2
     assert abs(difference.mean()) < 0.02
+
+
+def test_pasted_pixels_lie_where_their_map_says() -> None:
+    v, u = np.mgrid[0:128, 0:128]
+    ramp: np.ndarray = np.stack([u + 0.5, v + 0.5, u * 0], -1).round().astype(np.uint8)
+    inverse = invert(crop_matrix(Rect(500, 500, 640, -0.5), 128))
+    out = paste_back(np.zeros((1000, 1000, 3), np.uint8), ramp, inverse).astype(float)
+    y, x = np.mgrid[0:1000, 0:1000] + 0.5
+    want = transform_points(np.stack([x, y], -1), invert(inverse))
+    inside = ((want > 8) & (want < 120)).all(-1)
+    shift = (out[..., :2] - want)[inside].mean(0)  # rounding to even adds nothing on average
+    np.testing.assert_allclose(shift, 0, atol=0.02)
+
+
+def test_equal_levels_stay_equal_where_crop_and_picture_mix() -> None:
+    inverse = invert(crop_matrix(Rect(101.3, 98.2, 90, 0.4), 64))
+    for level in (1, 77, 254, 255):
+        picture = np.full((200, 200, 3), level, np.uint8)
+        patch = np.full((64, 64, 3), level, np.uint8)
+        np.testing.assert_array_equal(paste_back(picture, patch, inverse), picture)
 
 
 def test_a_crop_beside_the_picture_pastes_nothing() -> None:
