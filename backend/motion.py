@@ -278,8 +278,8 @@ class Motion:
                 blended[name] = array[np.where(amount < 0.5, below, above)]
             else:
                 share = amount.reshape(-1, *[1] * (array.ndim - 1)).astype(np.float32)
-                low, high = array[below], array[above]
-                blended[name] = np.where(share == 0, low, low + share * (high - low))
+                low = array[below]
+                blended[name] = low + share * (array[above] - low)
         return blended
 
     def fill_invalid(self) -> Motion:

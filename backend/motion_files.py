@@ -261,8 +261,8 @@ def _content(archive: zipfile.ZipFile, name: str, member: _Member) -> Any:
     with archive.open(member.info) as packed:
         packed.read(member.offset)
         content = bytearray(packed.read(member.size))
-        # Reading on to the end is what makes zipfile compare the checksum.
-        if len(content) != member.size or packed.read(1):
+        # zipfile compares the checksum when the last byte is read, which _check_headers made this one.
+        if len(content) != member.size:
             raise MotionFileError(f"Motion field {name} is cut short.", "Copy or capture it again.")
     if name in _TEXTS:
         text = str(np.frombuffer(content, member.dtype)[0]) if content else ""

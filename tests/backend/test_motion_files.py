@@ -262,6 +262,16 @@ def test_a_field_that_is_there_twice_or_packed_oddly_is_refused(tmp_path: Path) 
         load_motion(path)
 
 
+def test_a_single_wrong_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "plain.npz"
+    np.savez(path, **arrays_of(make_motion(), tmp_path))
+    content = bytearray(path.read_bytes())
+    content[content.index(make_motion().expression.tobytes()) + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MotionFileError, match="damaged"):
+        load_motion(path)
+
+
 @given(data=st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_anywhere_is_one_clear_error_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
