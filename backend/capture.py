@@ -313,7 +313,7 @@ def _batches(items: Iterable[_Seen]) -> Iterator[list[_Seen]]:
 
 
 def _filled(chunks: Iterator[_Chunk]) -> Iterator[Motion]:
-    """Motion with a row for every frame; rows after the last face wait for the next one, to be interpolated."""
+    """Motion with a row for every frame; those after the last face wait for the next one."""
     waiting = 0  # frames without a face that are not given out yet
     last: Motion | None = None  # the last frame with a face
     for chunk in chunks:

@@ -76,7 +76,7 @@ def select_frames(motion: Motion, options: Options) -> Motion:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, of its files' names and bytes in order of name. Lower-case hex."""
+    """SHA-256 of a file's bytes; of a folder, of its files' names and bytes in order of name."""
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(child for child in path.iterdir() if child.is_file())
     for file in files:

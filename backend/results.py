@@ -100,7 +100,7 @@ class Result(Protocol):
     keeps_alpha: bool
 
     def check(self, inputs: Iterable[Path]) -> None:
-        """Raise OutputError when nothing can be written here, InputError when an input would be overwritten."""
+        """Raise OutputError when this cannot be written, InputError when an input would be overwritten."""
 
     def writing(
         self, summary: Summary, alpha: np.ndarray | None = None, bits: int = 8, sound: Sound | None = None
