@@ -279,7 +279,7 @@ def _eyes_to(
 ) -> np.ndarray:
     """The delta that opens the eyes from ratios (n, 2) to target (n, 2).
 
-    The map knows one target for both eyes. It gets their mean, and present openings as far from it as each eye
+    The map knows one target for both eyes. It gets their mean, and openings as far from it as each eye
     has to go; where both targets are one, that is what the released program asks.
     """
     if not case.rules.each_eye_its_own:

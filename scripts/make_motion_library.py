@@ -206,8 +206,8 @@ def wink() -> Performance:
 def smile() -> Performance:
     """A smile that starts in the mouth, reaches the eyes, is held and fades slowly."""
     p = Performance(4.4, seed=6)
-    p.key("smile", (8, 0), (12, -0.06), (30, 1.02), (38, 0.95), (62, 1.0), (84, 0.92), (122, 0))
-    p.key("grin", (16, 0), (34, 3.2), (64, 2.6), (80, 2.4), (112, 0))
+    p.key("smile", (8, 0), (12, -0.06), (30, 1.25), (38, 1.15), (62, 1.2), (84, 1.1), (122, 0))
+    p.key("grin", (16, 0), (34, 5.0), (64, 4.2), (80, 3.8), (112, 0))
     squint = keys(p.n, (16, 0), (36, -2.2), (80, -1.8), (116, 0))
     p.add(blink_left=squint, blink_right=squint)
     p.key("brow", (6, 0), (20, 4), (44, 2), (84, 2), (118, 0))

@@ -41,14 +41,14 @@ def swings(curve: np.ndarray, least: float) -> int:
 
 
 def blinks(motion: Motion) -> list[tuple[int, int]]:
-    """(frames closing, frames opening) of every time both eyes shut."""
+    """(frames closing, frames opening) of every blink, counted from and to 70 % of the opening before it."""
     openness = motion.eye_ratio.max(axis=1)
-    shut = np.flatnonzero((openness < 0.12) & (np.roll(openness, 1) >= 0.12))
     found = []
-    for frame in shut:
-        before = frame - np.argmax(openness[frame::-1] > 0.27)
-        after = np.argmax(openness[frame:] > 0.27)
-        found.append((int(frame - before), int(after)))
+    for frame in np.flatnonzero((openness < 0.12) & (np.roll(openness, 1) >= 0.12)):
+        level = 0.7 * openness[max(frame - 5, 0)]
+        closing = np.argmax(openness[frame::-1] > level)
+        opening = np.argmax(openness[frame:] > level)
+        found.append((int(closing), int(opening)))
     return found
 
 
