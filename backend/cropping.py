@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from backend.face_region import EYE_PAIRS, between_pixel_centres
+from backend.face_region import EYE_PAIRS, between_pixel_centres, shrink
 
 CROP_SIZE = 256  # px across; what the motion space's [-1, 1] spans
 SOURCE_SCALE, SOURCE_SHIFT_Y = 2.3, -0.125
@@ -218,14 +218,12 @@ def crop(
 
 def _reduced(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A copy averaged down by a power of two, as far as the map shrinks, and the map for it."""
-    shrink = 1 / math.sqrt(max(abs(np.linalg.det(matrix[:, :2])), 1e-12))
-    factor = 2 ** max(0, math.floor(math.log2(shrink)))
+    smaller = 1 / math.sqrt(max(abs(np.linalg.det(matrix[:, :2])), 1e-12))
+    factor = 2 ** max(0, math.floor(math.log2(smaller)))
     height, width = image.shape[:2]
     if factor == 1 or min(height, width) < factor:
         return image, matrix
-    columns, rows = width // factor, height // factor
-    whole = image[: rows * factor, : columns * factor]
-    small = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+    small = shrink(image[: height // factor * factor, : width // factor * factor], factor)
     return small, matrix * np.array([[factor, factor, 1.0]])
 
 

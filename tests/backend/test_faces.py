@@ -364,7 +364,7 @@ def test_nothing_is_written_to_the_users_terminal(photo: np.ndarray, tmp_path: P
         "assert len(find_faces(numpy.load(sys.argv[1]))) == 1\n"
     )
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "photo.npy")]
+    command = [sys.executable, "-c", code, str(tmp_path / "photo.npy")]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
