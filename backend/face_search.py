@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import cv2
@@ -41,8 +41,10 @@ _SETTLED = 0.0005  # mean change of a landmark between two passes, in face sizes
 _UNSTEADY = 0.015
 _SHIFTS = ((0.06, 0, 1), (-0.06, 0, 1), (0, 0.06, 1), (0, -0.06, 1), (0, 0, 1.12), (0, 0, 0.88))
 _SAME_FACE = 0.3  # overlap of two boxes (intersection over union) above which they are one face
+_SAME_REGION = 0.7  # above which what was no face in one is none in the other
 _SEARCH_SIDE = 1280  # px; a larger picture is searched in a smaller copy (the detectors see 128 and 192 px)
-_SMALLEST_TILE = 320
+_SMALLEST_TILE, _TILE_SEEN = 320, 512
+_LARGE = 1 / 6  # of the longer side; beside such a face small ones do not matter
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,43 +87,58 @@ def sort_faces(faces: Sequence[Face], order: str, picture_size: tuple[int, int])
 
 
 def search(rgb: np.ndarray, landmarker: Landmarker, thorough: bool, average: bool = False) -> list[Face]:
-    """Faces of a picture in no order. Stills are `average`d over the regions of the steadiness test."""
-    faces: list[Face] = []
-    regions = _detect(rgb, landmarker)
-    if not _add_faces(faces, regions, rgb, landmarker, average) and thorough:
-        border = max(rgb.shape[:2]) // 2
-        padded = cv2.copyMakeBorder(rgb, border, border, border, border, cv2.BORDER_REPLICATE)
-        shifted = [replace(r, x=r.x - border, y=r.y - border) for r in _detect(padded, landmarker)]
-        if not _add_faces(faces, shifted, rgb, landmarker, average):
-            for side in _tile_sides(rgb):
-                if _add_faces(faces, _detect_tiles(rgb, side, landmarker), rgb, landmarker, average):
-                    break
-    return faces
+    """Faces of a picture in no order; `thorough` leaves nothing out. Stills are `average`d, see refine.
 
-
-def _detect(rgb: np.ndarray, landmarker: Landmarker) -> list[Region]:
-    scale = min(1.0, _SEARCH_SIDE / max(rgb.shape[:2]))
+    The detectors see a face well from about a tenth of the picture on, and of several small ones only some.
+    So where no face is large a thorough search goes over parts of the picture, too; and where there is none
+    at all, over the picture with a border of repeated edges, for a face that fills it.
+    """
+    found = _Found(rgb, landmarker, average)
+    longer = max(rgb.shape[:2])
+    scale = min(1.0, _SEARCH_SIDE / longer)
+    small = rgb
     if scale < 1.0:
-        rgb = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    found.add(_detect(small, landmarker, scale))
+    if not thorough:
+        return found.faces
+    if not found.faces:
+        border = max(small.shape[:2]) // 2
+        padded = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
+        found.add(_detect(padded, landmarker, scale, (-border, -border)))
+    if max((face.size for face in found.faces), default=0.0) < longer * _LARGE:
+        for side in (longer // 2, longer // 4):
+            if side >= _SMALLEST_TILE:
+                found.add(_detect_tiles(rgb, side, landmarker))
+    return found.faces
+
+
+def _detect(
+    rgb: np.ndarray, landmarker: Landmarker, scale: float = 1.0, origin: tuple[float, float] = (0, 0)
+) -> list[Region]:
+    """Regions of the detected faces, surest first, in px of a picture of which `rgb` is a part, from `origin`
+    on, `scale` times as large (origin in px of `rgb`)."""
     found: list[Detection] = []
     for full_range in (False, True):
         found += sorted(landmarker.detect(rgb, full_range), key=lambda d: -d.score)
     regions = [region_of_detection(d) for d in found]
-    return [replace(r, x=r.x / scale, y=r.y / scale, size=r.size / scale) for r in regions]
-
-
-def _tile_sides(rgb: np.ndarray) -> list[int]:
-    longer = max(rgb.shape[:2])
-    return [longer // n for n in (2, 4) if longer // n >= _SMALLEST_TILE]
+    return [
+        replace(r, x=(r.x + origin[0]) / scale, y=(r.y + origin[1]) / scale, size=r.size / scale)
+        for r in regions
+    ]
 
 
 def _detect_tiles(rgb: np.ndarray, side: int, landmarker: Landmarker) -> list[Region]:
+    """Regions of the faces in overlapping square parts of a picture, each seen at no more than 512 px."""
     height, width = rgb.shape[:2]
+    scale = min(1.0, _TILE_SEEN / side)
     regions = []
     for y in _tile_starts(height, side):
         for x in _tile_starts(width, side):
             tile = np.ascontiguousarray(rgb[y : y + side, x : x + side])
-            regions += [replace(r, x=r.x + x, y=r.y + y) for r in _detect(tile, landmarker)]
+            if scale < 1.0:
+                tile = cv2.resize(tile, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            regions += _detect(tile, landmarker, scale, (x * scale, y * scale))
     return regions
 
 
@@ -130,17 +147,29 @@ def _tile_starts(length: int, side: int) -> list[int]:
     return [round(i) for i in np.linspace(0, last, 1 + math.ceil(2 * last / side))]
 
 
-def _add_faces(
-    faces: list[Face], regions: list[Region], rgb: np.ndarray, landmarker: Landmarker, average: bool
-) -> bool:
-    """Adds the faces found in `regions` that are not in `faces` yet; whether there are any now."""
-    for region in regions:
-        if any(_overlap(_box_of(region), face.box) > _SAME_FACE for face in faces):
-            continue
-        face = refine(rgb, region, landmarker, average)
-        if face is not None and all(_overlap(face.box, other.box) <= _SAME_FACE for other in faces):
-            faces.append(face)
-    return bool(faces)
+@dataclass
+class _Found:
+    """The faces of one picture so far, and the boxes of what turned out to be none."""
+
+    rgb: np.ndarray
+    landmarker: Landmarker
+    average: bool
+    faces: list[Face] = field(default_factory=list)
+    rejected: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+    def add(self, regions: Iterable[Region]) -> None:
+        """Adds the faces found in `regions` that are new."""
+        for region in regions:
+            box = _box_of(region)
+            if any(_overlap(box, face.box) > _SAME_FACE for face in self.faces):
+                continue
+            if any(_overlap(box, other) > _SAME_REGION for other in self.rejected):
+                continue
+            face = refine(self.rgb, region, self.landmarker, self.average)
+            if face is None:
+                self.rejected.append(box)
+            elif all(_overlap(face.box, other.box) <= _SAME_FACE for other in self.faces):
+                self.faces.append(face)
 
 
 def refine(rgb: np.ndarray, region: Region, landmarker: Landmarker, average: bool = False) -> Face | None:

@@ -35,8 +35,6 @@ def find_faces(
 ) -> list[Face]:
     """The faces of a still picture (h, w, 3 uint8), at most `maximum`, in `order` (one of ORDERS).
 
-    Detectors for near and distant faces look first; only when they find nothing do the picture with a border
-    of repeated edges (a face that fills it) and overlapping tiles (a face lost in a large picture) follow.
     Every candidate's mesh is refined until it stands still, and dropped when it depends on where one looked:
     animals, profiles and patterns. Without a `landmarker` one is made and closed again.
     """

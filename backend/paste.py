@@ -80,18 +80,17 @@ class Paster:
         """A new picture (h, w, 3; uint8 or uint16) with the crop (crop_size, crop_size, 3; uint8) in place.
 
         Pixels where the mask is 0 are the picture's own, bit for bit; `region` (x0, y0, x1, y1) holds all
-        others. `out`, when given, is written in place and returned; it may be the picture itself.
+        others. `out`, when given, is written and returned: an array that holds the picture outside `region`,
+        as an earlier call leaves it (or the picture itself), so that only the region costs time.
         """
         if picture.shape[:2] != self._picture_size[::-1] or crop.shape[:2] != (self._crop_size,) * 2:
             raise ValueError(f"made for other sizes than {picture.shape[:2]} and {crop.shape[:2]}")
         if out is None:
             out = picture.copy()
-        elif out is not picture:
-            np.copyto(out, picture)
         x0, y0, x1, y1 = self.region
         if x1 <= x0 or y1 <= y0:
             return out
-        below = np.ascontiguousarray(out[y0:y1, x0:x1])
+        below = np.ascontiguousarray(picture[y0:y1, x0:x1])
         above = self._warp(np.ascontiguousarray(crop), x1 - x0, y1 - y0)
         if picture.dtype == np.uint8 and self._rules.rounding:
             mixed = cv2.blendLinear(above, below, self._weight, self._rest)
@@ -121,24 +120,6 @@ def paste_back(
     """One crop into one picture; see Paster, which is faster for many."""
     height, width = picture.shape[:2]
     return Paster((width, height), M_c2o, crop.shape[0], mask, compatibility).paste(picture, crop)
-
-
-def paste_region(
-    picture: np.ndarray, patch: np.ndarray, x: int, y: int, out: np.ndarray | None = None
-) -> np.ndarray:
-    """A new picture with an upright, integer-aligned patch of the same depth copied to (x, y): no seam.
-
-    `out` as in Paster.paste. Raises ValueError when the patch does not lie in the picture.
-    """
-    height, width = patch.shape[:2]
-    if not (0 <= x <= picture.shape[1] - width and 0 <= y <= picture.shape[0] - height):
-        raise ValueError("the patch does not lie in the picture")
-    if out is None:
-        out = picture.copy()
-    elif out is not picture:
-        np.copyto(out, picture)
-    out[y : y + height, x : x + width] = patch
-    return out
 
 
 def _reach(matrix: np.ndarray, crop_size: int, picture_size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -301,6 +301,20 @@ def test_refined_landmarks_are_better_than_a_first_pass(
         assert difference(landmarks, face.landmarks) < 0.001
 
 
+def test_everybody_in_a_large_group_is_found(photo: np.ndarray, model: MediaPipeLandmarker) -> None:
+    """Eight faces of 55 px in 1600: the detectors alone see some of them."""
+    head = cv2.resize(photo[20:240, 110:340], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    group = np.full((1000, 1600, 3), 90, np.uint8)
+    places = [(60 + 400 * column, 150 + 480 * row) for row in range(2) for column in range(4)]
+    for x, y in places:
+        group[y : y + head.shape[0], x : x + head.shape[1]] = head
+    faces = find_faces(group, "top-bottom", model)
+    assert len(faces) == 8
+    by_row = sorted(faces[:4], key=lambda f: f.center[0]) + sorted(faces[4:], key=lambda f: f.center[0])
+    for face, (x, y) in zip(by_row, places):
+        assert face.center == pytest.approx((x + 58, y + 51), abs=4)
+
+
 def test_a_face_that_fills_the_picture_is_found(photo: np.ndarray, model: MediaPipeLandmarker) -> None:
     whole = choose_face(find_faces(photo, landmarker=model))
     x0, y0, x1, y1 = (round(v) for v in whole.box)
