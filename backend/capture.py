@@ -57,6 +57,12 @@ class MotionStream:
     fps: Fraction
     start: float
     total: int | None
+    clip: media.Clip | None = None
+
+    @property
+    def warning(self) -> str:
+        """After reading: what was wrong with the clip, if anything."""
+        return self.clip.warning if self.clip is not None else ""
 
     def close(self) -> None:
         close = getattr(self.chunks, "close", None)
@@ -90,7 +96,7 @@ def capture_stream(
         None if clip.info.frames is None else max(min(stop or clip.info.frames, clip.info.frames) - first, 0)
     )
     job = _ClipCapture(clip, first, stop, total, options, engine, mouths, progress, cancel)
-    return MotionStream(job.chunks(), fps, float(first / fps), total)
+    return MotionStream(job.chunks(), fps, float(first / fps), total, clip)
 
 
 def _capture_picture(driving: Driving, options: Options, engine: Engine, mouths: bool) -> Motion:
