@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write backend/data/face_topology.json: the triangles and loops of MediaPipe's 478-point face mesh.
 
-MediaPipe ships the mesh only as a set of edges; the triangles are its 3-cycles, less two that bridge the nostrils.
+MediaPipe ships the mesh only as a set of edges; the triangles are its 3-cycles, less two that bridge the
+nostrils.
 
     python scripts/make_face_topology.py
 """

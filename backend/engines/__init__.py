@@ -14,7 +14,9 @@ from ..options import Options
 
 
 class Engine(Protocol):
-    """One way to measure motion and to show it. Crop coordinates: [-1,1] across, x right, y down, z into the picture."""
+    """One way to measure motion and to show it. Crop coordinates: [-1,1] across, x right, y down, z into
+    the picture.
+    """
 
     name: str
     device: str
@@ -28,14 +30,17 @@ class Engine(Protocol):
     def encode(
         self, crop: np.ndarray, landmarks: np.ndarray | None = None, placement: np.ndarray | None = None
     ) -> Any:
-        """A source, once. With native_resolution: an upright region of the picture at its own resolution, landmarks (478,3)
+        """A source, once. With native_resolution: an upright region of the picture at its own resolution,
+        landmarks (478,3)
         in its pixels and placement (2,3) from crop coordinates to its pixels; else the 256 crop."""
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
         """x_s, x_d (n,21,3) -> x_d whose shoulders meet the source's."""
 
     def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-        """x_s (n,21,3), ratios (n,3): present image-left, image-right, target -> change of the keypoints (n,21,3)."""
+        """x_s (n,21,3), ratios (n,3): present image-left, image-right, target -> change of the keypoints
+        (n,21,3).
+        """
 
     def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         """x_s (n,21,3), ratios (n,2): present, target -> change of the keypoints (n,21,3)."""
@@ -56,7 +61,9 @@ class Choice:
 
 
 def choose(options: Options) -> Choice:
-    """The engine for a job and the reason in a sentence. Raises EngineError where the wanted one cannot run here."""
+    """The engine for a job and the reason in a sentence. Raises EngineError where the wanted one cannot run
+    here.
+    """
     if options.engine == "neural":
         raise EngineError(
             "The neural engine is not part of this version.",

@@ -23,11 +23,13 @@ def closed_curve(points: np.ndarray) -> np.ndarray:
 
 
 def polygon_alpha(curve: np.ndarray, size: tuple[int, int], feather: float) -> np.ndarray:
-    """Soft mask float32 0..1 of `size` (h,w) of a polygon in continuous pixels; feather: sigma of its edge in pixels."""
+    """Soft mask float32 0..1 of `size` (h,w) of a polygon in continuous pixels; feather: sigma of its edge
+    in pixels.
+    """
     mask = np.zeros(size, np.uint8)
     points = np.round((curve - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=4)
-    alpha = mask.astype(np.float32) * np.float32(1.0 / 255.0)
+    cv2.fillPoly(mask, [points], (255,), lineType=cv2.LINE_AA, shift=4)
+    alpha: np.ndarray = mask.astype(np.float32) * np.float32(1.0 / 255.0)
     if feather > 0.3:
         alpha = cv2.GaussianBlur(alpha, (0, 0), feather)
     return alpha

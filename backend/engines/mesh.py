@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The embedded engine: no weights to download, runs on a CPU, speaks LivePortrait's motion space.
 
-MediaPipe's landmarks are read into implicit-keypoint motion by fitted linear maps (mesh_maps), and keypoint motion is shown by
-warping the source's own pixels (mesh_motion, mesh_warp) with an eye and a mouth layer.
+MediaPipe's landmarks are read into implicit-keypoint motion by fitted linear maps (mesh_maps), and keypoint
+motion is shown by warping the source's own pixels (mesh_motion, mesh_warp) with an eye and a mouth layer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _directions(tables: tuple) -> np.ndarray:
 
 
 class MeshEngine:
-    """The seam of DESIGN.md section 3; see each method. Not thread-safe per appearance: a render reuses its buffers."""
+    """The seam of DESIGN.md section 3; see each method. Not thread-safe per appearance: a render reuses its
+    buffers.
+    """
 
     name = "mesh"
     device = "cpu"
@@ -47,7 +49,8 @@ class MeshEngine:
 
     def __init__(self) -> None:
         self.maps = MeshMaps.load()
-        # Which delta changes a ratio by 1: the published lid and lip directions, scaled by the fitted map's answer to them.
+        # Which delta changes a ratio by 1: the published lid and lip directions, scaled by the fitted map's
+        # answer to them.
         eyes = _directions(LID_DIRECTIONS)
         answer = self.maps.decode(eyes).eye_ratio
         self._per_eye_ratio = np.linalg.solve(answer.astype(np.float64), eyes.reshape(2, -1)).reshape(
@@ -57,7 +60,8 @@ class MeshEngine:
         self._per_lip_ratio = lips[0] / float(self.maps.decode(lips).lip_ratio[0])
 
     def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
-        """crops (n,256,256,3) uint8 are not looked at; landmarks (n,478,3) in crop pixels -> Motion of n frames at 25/s.
+        """crops (n,256,256,3) uint8 are not looked at; landmarks (n,478,3) in crop pixels -> Motion of n
+        frames at 25/s.
 
         Raises ValueError without landmarks.
         """
@@ -87,9 +91,9 @@ class MeshEngine:
     ) -> MeshAppearance:
         """Prepare a source once.
 
-        crop (h,w,3) uint8: an upright region of the picture, best at its own resolution; landmarks (478,3) in its pixels;
-        placement (2,3): crop coordinates [-1,1] -> region pixels, by default the region is the crop. Raises ValueError
-        without landmarks.
+        crop (h,w,3) uint8: an upright region of the picture, best at its own resolution; landmarks (478,3)
+        in its pixels; placement (2,3): crop coordinates [-1,1] -> region pixels, by default the region is
+        the crop. Raises ValueError without landmarks.
         """
         if landmarks is None:
             raise ValueError("the mesh engine needs the source's landmarks (478,3)")
@@ -102,18 +106,28 @@ class MeshEngine:
         )
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
-        """The region's border never moves here, so there is nothing to stitch: driving (n,21,3) as it came."""
+        """The region's border never moves here, so there is nothing to stitch: driving (n,21,3) as it
+        came.
+        """
         return driving
 
     def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-        """Change of delta (n,21,3) that brings the eyes from ratios[:, :2] to ratios[:, 2] (n,3)."""
+        """Change of the keypoints (n,21,3) that brings the eyes from ratios[:, :2] to ratios[:, 2] (n,3)."""
         ratios = np.asarray(ratios, np.float64).reshape(-1, 3)
-        return np.einsum("ne,ekc->nkc", ratios[:, 2:] - ratios[:, :2], self._per_eye_ratio).astype(np.float32)
+        delta = np.einsum("ne,ekc->nkc", ratios[:, 2:] - ratios[:, :2], self._per_eye_ratio)
+        return (delta * self._scale(source)).astype(np.float32)
 
     def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-        """Change of delta (n,21,3) that brings the lips from ratios[:, 0] to ratios[:, 1] (n,2)."""
+        """Change of the keypoints (n,21,3) that brings the lips from ratios[:, 0] to ratios[:, 1] (n,2)."""
         ratios = np.asarray(ratios, np.float64).reshape(-1, 2)
-        return ((ratios[:, 1] - ratios[:, 0])[:, None, None] * self._per_lip_ratio).astype(np.float32)
+        delta = (ratios[:, 1] - ratios[:, 0])[:, None, None] * self._per_lip_ratio
+        return (delta * self._scale(source)).astype(np.float32)
+
+    def _scale(self, source: np.ndarray) -> np.ndarray:
+        """s of keypoints (n,21,3), as (n,1,1): delta counts in canonical units, keypoints in crop
+        coordinates.
+        """
+        return self.maps.split(source, source).scale[:, None, None]
 
     def mouth_patch(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """The driver's inner mouth (48,64,3) uint8 for Motion.mouth; see mesh_mouth.mouth_patch."""
@@ -126,7 +140,9 @@ class MeshEngine:
         driving: np.ndarray,
         mouths: np.ndarray | None = None,
     ) -> np.ndarray:
-        """source (n or 1,21,3), driving (n,21,3), mouths (n,48,64,3) uint8 or None -> pictures (n,h,w,3) uint8."""
+        """source (n or 1,21,3), driving (n,21,3), mouths (n,48,64,3) uint8 or None -> pictures (n,h,w,3)
+        uint8.
+        """
         driving = np.asarray(driving)
         height, width = appearance.region.shape[:2]
         frames = np.empty((len(driving), height, width, 3), np.uint8)

@@ -43,7 +43,7 @@ def make_eye(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, loop: np.
     x1, y1 = max(x1, x0 + 2), max(y1, y0 + 2)
     patch = region[y0:y1, x0:x1]
     origin = np.array([x0, y0], np.float64)
-    alpha = polygon_alpha(closed_curve(points - origin), patch.shape[:2], 0.0)
+    alpha = polygon_alpha(closed_curve(points - origin), (patch.shape[0], patch.shape[1]), 0.0)
     # A little inside the lids the pixels are surely eyeball; from there they are continued outwards.
     inside = alpha > 0.9
     size = max(1, round(0.03 * width))
@@ -98,8 +98,9 @@ def draw_eye(
 ) -> None:
     """Draw one eye into frame (h,w,3) in place.
 
-    lids, rigid (16,2): the loop's points in frame pixels, as moved and under head pose alone; opening 1 = as in the
-    source; gaze (2,): change of the iris offset in eye widths, x right and y down in the head's frame.
+    lids, rigid (16,2): the loop's points in frame pixels, as moved and under head pose alone; opening 1 =
+    as in the source; gaze (2,): change of the iris offset in eye widths, x right and y down in the head's
+    frame.
     """
     if opening < 1.0:
         _draw_lashes(frame, eye, lids, 1.0 - opening)
@@ -157,7 +158,9 @@ def draw_eye(
 
 
 def _draw_lashes(frame: np.ndarray, eye: Eye, lids: np.ndarray, closed: float) -> None:
-    """A soft dark line along the edge of a closing upper lid: the lashes, which the stretched lid leaves behind."""
+    """A soft dark line along the edge of a closing upper lid: the lashes, which the stretched lid leaves
+    behind.
+    """
     strength = min(0.7 * eye.lashes, 0.5) * np.clip((closed - 0.55) / 0.35, 0.0, 1.0)
     if strength <= 0.0:
         return
@@ -172,7 +175,7 @@ def _draw_lashes(frame: np.ndarray, eye: Eye, lids: np.ndarray, closed: float) -
         return
     line = np.zeros((y1 - y0, x1 - x0), np.uint8)
     points = np.round((upper[2:-2] - (x0, y0) - 0.5) * 16).astype(np.int32)
-    cv2.polylines(line, [points], False, 255, max(1, round(thickness)), cv2.LINE_AA, shift=4)
+    cv2.polylines(line, [points], False, (255,), max(1, round(thickness)), cv2.LINE_AA, shift=4)
     soft = cv2.GaussianBlur(line, (0, 0), max(0.5, 0.5 * thickness)).astype(np.float32) * np.float32(
         strength / 255.0
     )

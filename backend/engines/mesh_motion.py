@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From keypoint motion to where every vertex of a source goes: pose limits, lids, lips, and the head's surroundings.
+"""From keypoint motion to where every vertex of a source goes: pose limits, lids, lips, and the head's
+surroundings.
 
-Everything here is vectorised over frames. Rows `p` are points; a pose acts as `ratio * p @ rotation + translation`.
+Everything here is vectorised over frames. Rows `p` are points; a pose acts as `ratio * p @ rotation +
+translation`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from ..rotations import euler_from_rotation, rotation_from_euler
 from .mesh_source import MeshAppearance, smoothstep
 from .mesh_topology import EYES, FACE_POINTS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS, topology
 
-CLOSED_EYE = 0.06  # LivePortrait's eye ratio at and under which an eye is shut
+CLOSED_EYE = 0.08  # LivePortrait's eye ratio at and under which an eye is shut
 WIDEST_EYE = 1.3  # times the source's opening
 LIP_ROW_WEIGHT = (1.0, 0.92, 0.8, 0.55)  # inner edge to outer edge
 LIP_COLUMN = np.array([0.25, 0.55, 0.8, 0.95, 1.0, 0.95, 0.8, 0.55, 0.25])
@@ -26,7 +28,9 @@ SHIFT_LIMIT, ZOOM_LIMIT = 0.45, 0.30  # eye units; share of the size
 
 @dataclass
 class Targets:
-    """Per frame, in crop coordinates: face (n,478,3), the same under head pose alone, outer vertices (n,o,2); openings (n,2)."""
+    """Per frame, in crop coordinates: face (n,478,3), the same under head pose alone, outer vertices
+    (n,o,2); openings (n,2).
+    """
 
     face: np.ndarray
     rigid: np.ndarray
@@ -77,7 +81,9 @@ def limit_pose(
 
 
 def move(app: MeshAppearance, pose: tuple[np.ndarray, np.ndarray, np.ndarray], decoded) -> Targets:
-    """All vertices for n frames. pose: ratio (n,), rotation (n,3,3), translation (n,3); decoded: MeshMaps.decode's result."""
+    """All vertices for n frames. pose: ratio (n,), rotation (n,3,3), translation (n,3); decoded:
+    MeshMaps.decode's result.
+    """
     ratio, rotation, translation = limit_pose(app, *pose)
     residual = np.asarray(decoded.residual, np.float64)
     shape = app.shape + residual
@@ -87,7 +93,8 @@ def move(app: MeshAppearance, pose: tuple[np.ndarray, np.ndarray, np.ndarray], d
     face = _pose(app, shape, ratio, rotation, translation)
     rigid = _pose(app, np.broadcast_to(app.shape, shape.shape), ratio, rotation, translation)
     outer, hull = _surroundings(app, ratio, rotation, translation, face, rigid)
-    # The lower teeth go with the jaw; the lower lip tells its drop best, less what lips do with clenched teeth.
+    # The lower teeth go with the jaw; the lower lip tells its drop best, less what lips do with clenched
+    # teeth.
     jaw = 0.9 * np.clip(shape[:, 14, 1] - app.shape[14, 1] - 0.03 * app.eye_unit, 0.0, None)
     return Targets(
         face,
@@ -144,23 +151,29 @@ def _move_lids(app: MeshAppearance, shape: np.ndarray, residual: np.ndarray, ope
 
 
 def _move_lips(app: MeshAppearance, shape: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Correct the gap between the inner lips to the wanted one and keep them from crossing; returns gap / width (n,)."""
+    """Correct the gap between the inner lips to the wanted one and keep them from crossing; returns gap /
+    width (n,).
+    """
     left, right = INNER_LIP_CORNERS
     width = np.linalg.norm(shape[:, left] - shape[:, right], axis=1)
     own_width = np.linalg.norm(app.shape[left] - app.shape[right])
     own = (app.shape[14, 1] - app.shape[13, 1]) / own_width
-    wanted = np.maximum(own + change, 0.0) * own_width
+    wanted = np.maximum(own + change, min(own, 0.0)) * own_width
     need = wanted - (shape[:, 14, 1] - shape[:, 13, 1])
     for up, low, weight in zip(UPPER_LIP_ROWS, LOWER_LIP_ROWS, LIP_ROW_WEIGHT):
         step = need[:, None] * LIP_COLUMN * weight
         shape[:, list(up), 1] -= 0.4 * step
         shape[:, list(low), 1] += 0.6 * step
-    up, low = list(UPPER_LIP_ROWS[0]), list(LOWER_LIP_ROWS[0])
-    gap = shape[:, low, 1] - shape[:, up, 1]
-    shut = np.clip(1.0 - wanted / (SHUT_LIPS * width), 0.0, 1.0)[:, None]
-    close = np.where(gap < 0, gap, gap * shut)
-    shape[:, up, 1] += 0.5 * close
-    shape[:, low, 1] -= 0.5 * close
+    inner_up, inner_low = list(UPPER_LIP_ROWS[0]), list(LOWER_LIP_ROWS[0])
+    gap = shape[:, inner_low, 1] - shape[:, inner_up, 1]
+    rest = app.shape[inner_low, 1] - app.shape[inner_up, 1]
+    # Lips meant to touch touch; those that nearly touch in the source itself stay as they are there.
+    shut = np.clip(1.0 - wanted / (SHUT_LIPS * width), 0.0, 1.0) - max(0.0, 1.0 - max(own, 0.0) / SHUT_LIPS)
+    close = np.maximum(gap, 0.0) * np.clip(shut, 0.0, 1.0)[:, None] + np.minimum(
+        gap - np.minimum(rest, 0.0), 0.0
+    )
+    shape[:, inner_up, 1] += 0.5 * close
+    shape[:, inner_low, 1] -= 0.5 * close
     return (shape[:, 14, 1] - shape[:, 13, 1]) / width
 
 
@@ -180,7 +193,8 @@ def _surroundings(
     turned = ratio[:, None, None] * (rest @ rotation) + translation[:, None]
     shift = (turned - rest)[..., :2]
     unit = app.eye_unit * app.scale
-    # The band round the person over which the motion dies away is as wide as it must be for no triangle to fold.
+    # The band round the person over which the motion dies away is as wide as it must be for no triangle to
+    # fold.
     hull = np.linalg.norm(shift * app.still[:, None], axis=2).max(axis=1) / unit
     band = np.clip(2.2 * hull, 0.22, 1.1)[:, None]
     follow = app.still * (1.0 - smoothstep(app.distance / band))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mouth layer: what shows between parted lips.
 
-Either the driver's own inner mouth (a patch per frame) or a modelled one: two dental arches, the upper fixed to the skull and
-the lower to the jaw, a tongue and a dark cavity, in the source's own light and colour.
+Either the driver's own inner mouth (a patch per frame) or a modelled one: two dental arches, the upper
+fixed to the skull and the lower to the jaw, a tongue and a dark cavity, in the source's own light and colour.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ LOWER_WIDTHS = (5.4, 6.0, 6.9, 7.0, 7.2, 11.0)
 
 @dataclass
 class MouthInterior:
-    """What the layer needs of one source. Colours (3,) float RGB 0..255; stomion (3,): the resting lip line, canonical."""
+    """What the layer needs of one source. Colours (3,) float RGB 0..255; stomion (3,): the resting lip
+    line, canonical.
+    """
 
     skin: np.ndarray
     lip: np.ndarray
@@ -113,10 +115,11 @@ def _opening(points: np.ndarray) -> _Opening:
 
 
 def mouth_patch(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The driver's inner mouth (48,64,3) uint8 out of a picture (h,w,3) with landmarks (478,2+) in its pixels.
+    """The driver's inner mouth (48,64,3) uint8 out of a picture (h,w,3) with landmarks (478,2+) in its
+    pixels.
 
-    Straightened: columns run from corner to corner, rows from the upper to the lower inner lip; its light is normalised by the
-    driver's cheeks, so that a source can put on its own.
+    Straightened: columns run from corner to corner, rows from the upper to the lower inner lip; its light
+    is normalised by the driver's cheeks, so that a source can put on its own.
     """
     opening = _opening(landmarks[:, :2].astype(np.float64))
     rows, columns = PATCH_SIZE
@@ -140,7 +143,9 @@ def mouth_patch(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 @cache
 def _teeth(upper: bool) -> np.ndarray:
-    """Texture (128,512,2) float32 of one dental arch laid flat, midline in the middle, gums at row 0: shade and opacity."""
+    """Texture (128,512,2) float32 of one dental arch laid flat, midline in the middle, gums at row 0: shade
+    and opacity.
+    """
     rows, columns = 128, 512
     widths = np.array(TOOTH_WIDTHS if upper else LOWER_WIDTHS)
     edges = np.concatenate([[0.0], np.cumsum(widths)])
@@ -160,8 +165,7 @@ def _teeth(upper: bool) -> np.ndarray:
     shade = bulge * gap * fade * (0.90 + 0.12 * y)
     gum = np.clip((0.16 + 0.05 * np.cos((position - 0.5) * 2 * np.pi) * -1 - y) * 14, 0.0, 1.0)
     shade = shade * (1.0 - 0.45 * gum)
-    texture = np.stack([shade, opacity + np.zeros_like(shade)], axis=-1).astype(np.float32)
-    return texture
+    return np.stack([shade, opacity + np.zeros_like(shade)], axis=-1).astype(np.float32)
 
 
 def _arch(
@@ -175,9 +179,7 @@ def _arch(
     rise = -0.035 * (x / ARCH_HALF_WIDTH) ** 2  # the smile line climbs to the sides
     base = interior.stomion + np.column_stack([x, np.zeros(33), z]) * unit
     edge_points = base + np.column_stack([np.zeros(33), edge + rise, np.zeros(33)]) * unit
-    gum_points = edge_points + np.array([0.0, -height if height > 0 else 0.0, 0.0]) * unit
-    if height < 0:
-        gum_points = edge_points + np.array([0.0, -height, 0.0]) * unit
+    gum_points = edge_points - np.array([0.0, height, 0.0]) * unit
     offset = np.array([0.0, drop, 0.0])
     return gum_points + offset, edge_points + offset
 
@@ -194,8 +196,9 @@ def draw_mouth(
 ) -> None:
     """Draw the inner mouth into frame (h,w,3) in place.
 
-    points (478,2): moved landmarks in frame pixels; loop (20,): the inner lips; project: canonical points (m,3) fixed to the
-    skull -> frame pixels (m,2); gap: inner gap / width; jaw: canonical drop of the chin; patch (48,64,3) uint8 or None.
+    points (478,2): moved landmarks in frame pixels; loop (20,): the inner lips; project: canonical points
+    (m,3) fixed to the skull -> frame pixels (m,2); gap: inner gap / width; jaw: canonical drop of the chin;
+    patch (48,64,3) uint8 or None.
     """
     show = np.clip((gap - APPEAR[0]) / (APPEAR[1] - APPEAR[0]), 0.0, 1.0)
     own = np.clip((interior.own_gap - 0.06) / 0.08, 0.0, 1.0)

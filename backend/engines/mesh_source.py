@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the mesh engine keeps of a source: its region of the picture, a 2.5-D mesh over it, and how much each vertex follows the head.
+"""What the mesh engine keeps of a source: its region of the picture, a 2.5-D mesh over it, and how much
+each vertex follows the head.
 
 Lengths called "eye units" are multiples of the distance between the outer eye corners.
 """
@@ -31,8 +32,9 @@ class MeshAppearance:
     """One source, ready to render.
 
     region: (h,w,3) uint8; placement: (2,3) crop coordinates [-1,1] -> continuous region pixels.
-    shape: (478,3) the landmarks without pose, LivePortrait's canonical units; scale, rotation (3,3), translation (3,)
-    put them into crop coordinates. rest: (v,3) all vertices in crop coordinates; the first 468 are the face.
+    shape: (478,3) the landmarks without pose, LivePortrait's canonical units; scale, rotation (3,3),
+    translation (3,) put them into crop coordinates. rest: (v,3) all vertices in crop coordinates; the first
+    468 are the face.
     """
 
     region: np.ndarray
@@ -89,8 +91,8 @@ def make_appearance(
 ) -> MeshAppearance:
     """Prepare a source.
 
-    region (h,w,3) uint8; landmarks (478,3) in region pixels; placement as in MeshAppearance; person (h,w) float 0..1, where
-    the picture shows a person, or None where that is not known.
+    region (h,w,3) uint8; landmarks (478,3) in region pixels; placement as in MeshAppearance; person (h,w)
+    float 0..1, where the picture shows a person, or None where that is not known.
     """
     height, width = region.shape[:2]
     unit_crop = (to_crop(landmarks.astype(np.float64), placement) + (1.0, 1.0, 0.0)) * 0.5
@@ -151,7 +153,10 @@ def make_appearance(
         map_size=map_size,
         plate=plate,
         cover=cover,
-        eyes=tuple(make_eye(region, landmarks, rows, loop) for rows, loop in zip(EYES, topology().eye_loops)),  # type: ignore[arg-type]
+        eyes=(
+            make_eye(region, landmarks, EYES[0], topology().eye_loops[0]),
+            make_eye(region, landmarks, EYES[1], topology().eye_loops[1]),
+        ),
         mouth=make_mouth(region, landmarks, shape, eye_unit),
     )
 
@@ -166,15 +171,17 @@ def _oriented(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices outside the face (rings round the oval, a grid, the border) and triangles over oval + vertices."""
+    """Vertices outside the face (rings round the oval, a grid, the border) and triangles over oval +
+    vertices.
+    """
     oval = topology().oval
     oval_px = landmarks[oval, :2].astype(np.float64)
     centre = oval_px.mean(axis=0)
     points: list[np.ndarray] = []
-    inside = lambda p: (p[:, 0] > 1) & (p[:, 1] > 1) & (p[:, 0] < width - 1) & (p[:, 1] < height - 1)  # noqa: E731
     for ring in RINGS:
         moved = centre + (oval_px - centre) * ring
-        points.append(moved[inside(moved)])
+        within = (moved > 1).all(axis=1) & (moved < (width - 1, height - 1)).all(axis=1)
+        points.append(moved[within])
     xs, ys = np.linspace(0, width, GRID + 1), np.linspace(0, height, GRID + 1)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     hull = (centre + (oval_px - centre) * (RINGS[-1] + 0.05)).astype(np.float32)
@@ -216,7 +223,9 @@ def _follow(
     unit_px: float,
     size: tuple[int, int],
 ) -> np.ndarray:
-    """How far each point (n,2) in region pixels may follow the head, 0..1, by where it lies round the head."""
+    """How far each point (n,2) in region pixels may follow the head, 0..1, by where it lies round the
+    head.
+    """
     height, width = size
     origin, scale, rotation, eye_unit = pose
     flat = to_crop(np.column_stack([points, np.zeros(len(points))]), placement)
@@ -238,7 +247,9 @@ def _outside(
     unit_px: float,
     size: tuple[int, int],
 ) -> np.ndarray:
-    """How far each point (n,2) in region pixels lies outside the person, eye units; an ellipse where no mask is known."""
+    """How far each point (n,2) in region pixels lies outside the person, eye units; an ellipse where no
+    mask is known.
+    """
     height, width = size
     factor = min(1.0, 256.0 / max(height, width))
     small = (max(2, round(width * factor)), max(2, round(height * factor)))
@@ -248,11 +259,11 @@ def _outside(
         x, y = oval.mean(axis=0)
         unit = unit_px * factor
         cv2.ellipse(
-            mask, (int(x), int(y - 0.25 * unit)), (int(1.2 * unit), int(1.5 * unit)), 0, 0, 360, 1, -1
+            mask, (int(x), int(y - 0.25 * unit)), (int(1.2 * unit), int(1.5 * unit)), 0, 0, 360, (1,), -1
         )
     else:
         mask = (cv2.resize(person, small, interpolation=cv2.INTER_AREA) > 0.5).astype(np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(oval.astype(np.int32)), 1)
+    cv2.fillConvexPoly(mask, cv2.convexHull(oval.astype(np.int32)), (1,))
     _, labels = cv2.connectedComponents(mask)
     nose = np.clip((landmarks[1, :2] * factor).astype(int), 0, (small[0] - 1, small[1] - 1))
     mine = labels[nose[1], nose[0]]

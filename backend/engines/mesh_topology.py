@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MediaPipe's 478-point face mesh: triangles, loops and the named rows of landmarks that the mesh engine moves.
+"""MediaPipe's 478-point face mesh: triangles, loops and the named rows of landmarks that the mesh engine
+moves.
 
 "Image-left" eye means the subject's right one, as everywhere in LivePortrait's indices.
 """
@@ -75,7 +76,9 @@ LIP_CORNERS = (61, 291)
 
 @dataclass(frozen=True)
 class Topology:
-    """triangles (852,3); holes (h,3): strips that close both eyes and the mouth; oval (36,); inner_lips (20,)."""
+    """triangles (852,3); holes (h,3): strips that close both eyes and the mouth; oval (36,); inner_lips
+    (20,).
+    """
 
     triangles: np.ndarray
     holes: np.ndarray

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The skin layer: one backward map a frame, rasterised small from the moved triangles, applied to the source's own pixels."""
+"""The skin layer: one backward map a frame, rasterised small from the moved triangles, applied to the
+source's own pixels.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +20,9 @@ LID_PROFILE = np.array([0.5, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5])
 
 
 def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(t,3,2) triangles -> (t,6) coefficients of the map from target to source points; degenerate ones map rigidly."""
+    """(t,3,2) triangles -> (t,6) coefficients of the map from target to source points; degenerate ones map
+    rigidly.
+    """
     e1, e2 = target[:, 1] - target[:, 0], target[:, 2] - target[:, 0]
     s1, s2 = source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]
     det = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
@@ -28,7 +34,9 @@ def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
-    """Source vertices in pixels; behind a closing lid they slide off the eyeball, so no white is dragged along."""
+    """Source vertices in pixels; behind a closing lid they slide off the eyeball, so no white is dragged
+    along.
+    """
     points = app.rest_px
     if (opening >= 1.0).all():
         return points
@@ -48,7 +56,9 @@ def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
 
 
 def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Displacement planes dx, dy (map rows, map columns) float32 in region pixels: target pixel -> source pixel."""
+    """Displacement planes dx, dy (map rows, map columns) float32 in region pixels: target pixel -> source
+    pixel.
+    """
     width, height = app.map_size
     to_map = np.array([width / app.region.shape[1], height / app.region.shape[0]])
     face_px = to_pixels(targets.face[k, :FACE_POINTS], app.placement)
@@ -70,7 +80,7 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
     ids = app.buffers.setdefault("ids", np.empty((height, width), np.int32))
     ids.fill(0)
     fixed = np.round((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    fill = cv2.fillConvexPoly
+    fill: Any = cv2.fillConvexPoly  # its stubs want a sequence as colour; a plain number is quicker
     for i, corner in enumerate(fixed, start=1):
         fill(ids, corner, i, shift=_SHIFT)
     if "x" not in app.buffers:
@@ -81,20 +91,25 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
     x, y = app.buffers["x"], app.buffers["y"]
     planes = []
     for row, grid, scale in ((0, x, to_map[0]), (3, y, to_map[1])):
-        plane = coefficients[:, row].take(ids)
+        plane: Any = coefficients[:, row].take(ids)
         plane *= x
         plane += coefficients[:, row + 1].take(ids) * y
         plane += coefficients[:, row + 2].take(ids)
         plane -= grid
         plane *= np.float32(1.0 / scale)
-        planes.append(cv2.GaussianBlur(plane, (5, 5), 0.8))
+        plane = cv2.GaussianBlur(plane, (5, 5), 0.8)
+        plane[[0, -1]] = 0.0  # the border is where the region meets the rest of the picture
+        plane[:, [0, -1]] = 0.0
+        planes.append(plane)
     return planes[0], planes[1]
 
 
 def warp(
     app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, pixels: np.ndarray, out: np.ndarray, moved: float
 ) -> None:
-    """Apply a small displacement map to full-size pixels (h,w[,c]) into out; zero displacement leaves them bit-identical."""
+    """Apply a small displacement map to full-size pixels (h,w[,c]) into out; zero displacement leaves them
+    bit-identical.
+    """
     height, width = pixels.shape[:2]
     if "column" not in app.buffers:
         app.buffers["column"] = np.broadcast_to(np.arange(width, dtype=np.float32), (height, width)).copy()
@@ -109,22 +124,28 @@ def warp(
         cv2.add(full, grid, dst=full)
     cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REFLECT_101)
     if app.plate is not None and app.cover is not None:
-        _show_background(app, dx, dy, out, moved)
+        _show_background(app, app.plate, app.cover, dx, dy, out, moved)
 
 
 def _show_background(
-    app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, out: np.ndarray, moved: float
+    app: MeshAppearance,
+    plate: np.ndarray,
+    cover: np.ndarray,
+    dx: np.ndarray,
+    dy: np.ndarray,
+    out: np.ndarray,
+    moved: float,
 ) -> None:
     """Put the plate where the moved person does not cover it."""
-    fade = float(smoothstep(np.float64(moved / PLATE_FADE)))
+    fade = float(smoothstep(np.array(moved / PLATE_FADE)))
     if fade <= 0.0:
         return
     columns, rows = app.map_size
     height, width = out.shape[:2]
     x = app.buffers["x"] - np.float32(0.5) + dx * np.float32(columns / width)
     y = app.buffers["y"] - np.float32(0.5) + dy * np.float32(rows / height)
-    cover = cv2.remap(app.cover, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    cover = 1.0 - (1.0 - cover) * np.float32(fade)
+    shown = cv2.remap(cover, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    shown = 1.0 - (1.0 - shown) * np.float32(fade)
     person = app.buffers.setdefault("cover", np.empty((height, width), np.float32))
-    cv2.resize(cover, (width, height), dst=person, interpolation=cv2.INTER_LINEAR)
-    cv2.blendLinear(out, app.plate, person, 1.0 - person, dst=out)
+    cv2.resize(shown, (width, height), dst=person, interpolation=cv2.INTER_LINEAR)
+    cv2.blendLinear(out, plate, person, 1.0 - person, dst=out)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a picture shows a person: MediaPipe's selfie segmentation, so that the background can stay where it is."""
+"""Where a picture shows a person: MediaPipe's selfie segmentation, so that the background can stay where it
+is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from ..landmarker import quiet_stderr
 
 
 def person_mask(picture: np.ndarray) -> np.ndarray | None:
-    """picture (h,w,3) uint8 RGB -> (h,w) float32 0..1, or None where MediaPipe's segmentation is not installed."""
+    """picture (h,w,3) uint8 RGB -> (h,w) float32 0..1, or None where MediaPipe's segmentation is not
+    installed.
+    """
     try:
         with quiet_stderr():
             from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation

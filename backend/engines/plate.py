@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The background behind a person: what stays where it is while the head moves.
 
-The person mask is coarse (256 pixels) and soft, so the plate is filled in a little beyond it, where hair may still show. A
-picture at rest must come out unchanged all the same: the plate fades in with the head's motion (see mesh_warp).
+The person mask is coarse (256 pixels) and soft, so the plate is filled in a little beyond it, where hair
+may still show. A picture at rest must come out unchanged all the same: the plate fades in with the head's
+motion (see mesh_warp).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ REACH = 0.2  # share of the head's motion from which a place can be uncovered
 
 
 def fill(picture: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Fill picture (h,w,3) uint8 where unknown (h,w) bool by push-pull: averages of the known, coarser with distance."""
-    colours = [picture.astype(np.float32)]
-    weights = [(~unknown).astype(np.float32)]
+    """Fill picture (h,w,3) uint8 where unknown (h,w) bool by push-pull: averages of the known, coarser with
+    distance.
+    """
+    colours: list[np.ndarray] = [picture.astype(np.float32)]
+    weights: list[np.ndarray] = [(~unknown).astype(np.float32)]
     colours[0] *= weights[0][..., None]
     while min(weights[-1].shape) > 2 and (weights[-1] <= 0).any():
         size = ((weights[-1].shape[1] + 1) // 2, (weights[-1].shape[0] + 1) // 2)
@@ -38,12 +41,12 @@ def make_plate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Background and cover of a region (h,w,3) uint8.
 
-    person (h,w) float 0..1; face (k,2) its hull in pixels; follow (map rows, map columns) 0..1: how much of the head's
-    motion each place takes part in; unit: pixels of an eye unit. Returns plate (h,w,3) uint8 and cover (map rows, map
-    columns) float32: 1 where the moving person is shown, 0 where the plate is.
+    person (h,w) float 0..1; face (k,2) its hull in pixels; follow (map rows, map columns) 0..1: how much of
+    the head's motion each place takes part in; unit: pixels of an eye unit. Returns plate (h,w,3) uint8 and
+    cover (map rows, map columns) float32: 1 where the moving person is shown, 0 where the plate is.
     """
     known = person.astype(np.float32).copy()
-    cv2.fillConvexPoly(known, cv2.convexHull(face.astype(np.int32)), 1.0)
+    cv2.fillConvexPoly(known, cv2.convexHull(face.astype(np.int32)), (1.0,))
     size = 2 * max(1, round(MARGIN * unit)) + 1
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     plate = fill(region, cv2.dilate((known > FILLED).astype(np.uint8), ellipse) > 0)
