@@ -20,6 +20,7 @@ from backend.errors import LivePortraitError
 from backend.options import Options
 
 REINSTALL = "Reinstall the backend's environment."
+SYSTEM_LIBRARIES = "Install the system's own libraries; on Debian: apt-get install libgl1 libglib2.0-0."
 PACKAGES = ("numpy", "opencv-python", "av", "mediapipe", "rich", "platformdirs")
 FREE_SPACE = 1 << 30  # bytes of temporary space below which long clips may fail
 
@@ -92,7 +93,8 @@ def _guarded(check: Callable[[], Finding]) -> Finding:
     except LivePortraitError as error:
         return Finding(_subject(check), error.message, "lack", error.hint or REINSTALL)
     except Exception as error:  # noqa: BLE001 - whatever is broken here, the other findings are still wanted
-        return Finding(_subject(check), f"{type(error).__name__}: {error}", "lack", REINSTALL)
+        advice = SYSTEM_LIBRARIES if "shared object" in str(error) else REINSTALL
+        return Finding(_subject(check), f"{type(error).__name__}: {error}", "lack", advice)
 
 
 def _subject(check: Callable[[], Finding]) -> str:

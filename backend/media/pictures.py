@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from backend.errors import MediaError
-from backend.media.headers import HEAD, PictureHeader, damaged_png, is_heif, read_header
+from backend.media.headers import HEAD, PNG_MAGIC, PictureHeader, damaged_png, is_heif, read_header
 
 MAX_SIDE = 16384  # px
 MAX_PIXELS = 200_000_000
@@ -139,7 +139,7 @@ def _decode(path: Path, data: bytes) -> np.ndarray:
     level = cv2.getLogLevel()
     cv2.setLogLevel(SILENT)  # the error below says it
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(_without_profile(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
         raise MediaError(f"{path.name} cannot be decoded.", CONVERT, details=str(error)) from error
     finally:
@@ -147,6 +147,19 @@ def _decode(path: Path, data: bytes) -> np.ndarray:
     if pixels is None or pixels.size == 0:
         raise MediaError(f"{path.name} is damaged, cut off or of a kind that cannot be read.", CONVERT)
     return pixels
+
+
+def _without_profile(data: bytes) -> bytes:
+    """A PNG without its colour profile, which is not used here and about which libpng writes to standard error."""
+    if not data.startswith(PNG_MAGIC):
+        return data
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+        after = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"iCCP":
+            return data[:at] + data[after:]
+        at = after
+    return data
 
 
 def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
