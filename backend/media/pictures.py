@@ -150,7 +150,7 @@ def _decode(path: Path, data: bytes) -> np.ndarray:
 
 
 def _without_profile(data: bytes) -> bytes:
-    """A PNG without its colour profile, which is not used here and about which libpng writes to standard error."""
+    """A PNG without its colour profile: it is not used, and libpng writes to standard error of odd ones."""
     if not data.startswith(PNG_MAGIC):
         return data
     at = len(PNG_MAGIC)
