@@ -90,6 +90,7 @@ class Fit:
         clips = [clip.landmarks for clip in (*paired, *free)]
         own = [self.own_pair(points) for points in (*clips, *(_mirrored(c, partner) for c in clips))]
         self.numbers["decoder"] = decoder.fit_decoder(self.real, own, rest)
+        self.numbers["live_limit"] = decoder.live_limits(expressions)
         self.numbers["residual_limit"] = decoder.limits([*self.real, *own])
         self.maps = self._maps()
 
@@ -101,6 +102,7 @@ class Fit:
             "ratio_offset": np.zeros(3),
             "ratio_decoder": np.zeros((len(LIVE), ratios.COLUMNS)),
             "decoder": np.zeros((len(LIVE), LANDMARKS * 3)),
+            "live_limit": np.ones(len(LIVE)),
             "residual_limit": np.ones(LANDMARKS),
         }
         return MeshMaps({**empty, **self.numbers})

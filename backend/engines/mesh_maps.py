@@ -149,6 +149,11 @@ def _refine_pose(
     return scale, rotation, translation
 
 
+def _level_off(values: Array, size: Array, limit: Array) -> Array:
+    """values, whose size is `size`, scaled to stay within `limit`; hardly changed up to half of it."""
+    return values * (1.0 + (size / limit) ** 4) ** -0.25
+
+
 def _distance(points: Array, a: int, b: int) -> Array:
     d = points[..., a, :2] - points[..., b, :2]
     return np.sqrt((d * d).sum(axis=-1))
@@ -235,6 +240,7 @@ class MeshMaps:
         self._ratio_offset = n["ratio_offset"]
         self._decoder = n["decoder"].reshape(len(LIVE), LANDMARKS * 3)
         self._ratio_decoder = n["ratio_decoder"]
+        self._live_limit = n["live_limit"]
         self._residual_limit = n["residual_limit"]
         self._inert_pinv = np.linalg.pinv(np.column_stack([self._keypoints[INERT], np.ones(len(INERT))]))
 
@@ -327,10 +333,11 @@ class MeshMaps:
     def decode(self, change: Array) -> Decoded:
         """Change of delta (n,21,3) -> landmark displacement and changes of ratios and gaze, see `Decoded`."""
         live = np.asarray(change, dtype=np.float64).reshape(-1, 63)[:, LIVE]
-        residual = (live @ self._decoder).reshape(-1, LANDMARKS, 3)
-        # Extreme controls ask for more than any face does: displacements level off where faces end.
+        # Extreme controls ask for more than any face does: keypoints and landmarks level off where faces end.
+        natural = _level_off(live, live, self._live_limit)
+        residual = (natural @ self._decoder).reshape(-1, LANDMARKS, 3)
         length = np.sqrt((residual * residual).sum(axis=-1))
-        residual *= ((1.0 + (length / self._residual_limit) ** 4) ** -0.25)[..., None]
+        residual = _level_off(residual, length[..., None], self._residual_limit[:, None])
         ratios = live @ self._ratio_decoder
         f4 = np.float32
         return Decoded(

@@ -10,6 +10,7 @@ import numpy as np
 
 from backend.engines.mesh_maps import LANDMARKS, LIVE
 from scripts.mesh_fit.encoder import AROUND_EYES, BROWS, CHIN, LIDS, LIPS, centred, weights_of_frames
+from scripts.mesh_fit.shapes import FOREHEAD, TEMPLES
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -66,7 +67,24 @@ def fit_decoder(real: Sequence[Pair], read: Sequence[Pair], rest: np.ndarray) ->
         own = normal[np.ix_(used, used)] * np.outer(g, g) + PENALTY * np.eye(len(g))
         solved = np.linalg.solve(own, right[used, landmark] * g[:, None])
         decoder[used, landmark] = solved * g[:, None]
-    return decoder.reshape(len(LIVE), -1)
+    return (decoder * holds()[:, None]).reshape(len(LIVE), -1)
+
+
+def holds() -> np.ndarray:
+    """(478,): how freely a landmark follows the expression. The forehead's edge and the temples are bone
+    under hair: there MediaPipe's mesh follows the brows, the head's outline does not."""
+    free = np.ones(LANDMARKS)
+    free[list(FOREHEAD)] = 0.3
+    free[list(TEMPLES)] = 0.5
+    return free
+
+
+def live_limits(expressions: Sequence[np.ndarray]) -> np.ndarray:
+    """(36,): twice the furthest that each live number of delta (n,21,3) goes from a template's median, at
+    least .01: where what a control asks of it levels off."""
+    live = [e.reshape(-1, 63)[:, LIVE] for e in expressions]
+    far = np.max([np.abs(e - np.median(e, axis=0)).max(axis=0) for e in live], axis=0)
+    return np.maximum(2.0 * far, 0.01)
 
 
 def limits(pairs: Sequence[Pair]) -> np.ndarray:
