@@ -171,7 +171,7 @@ def _reporting(parsed: argparse.Namespace) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def _cancelled_by_signal() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the job ends in order; the second ends it at once."""
+    """An event that the first Ctrl-C (or SIGTERM) sets, for an end in order; a second ends it at once."""
     cancel = threading.Event()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
@@ -182,11 +182,12 @@ def _cancelled_by_signal() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield cancel
         return
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield cancel
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _animate(parsed: argparse.Namespace) -> int:

@@ -120,7 +120,7 @@ def animate(
         else:
             performance = streamed_performance(opened, options, engine, progress, cancel, stack)
         source = open_source(source_path, options, engine)
-        canvas = Canvas(source, options, result.keeps_depth)
+        canvas = Canvas(source, options, deep=result.keeps_depth, flat=not result.keeps_alpha)
         frames = stack.enter_context(closing(_render(source, performance, options, engine, canvas, cancel)))
         summary = _summary(choice, source, opened, performance, options)
         _write(result, summary, frames, opened, performance, canvas, progress)
@@ -212,8 +212,11 @@ def _write(
     if frame is None:
         raise InputError("There is nothing to render.", "Choose another range of frames.")
     sound = Sound(driving.path, performance.start) if driving.has_audio and driving.path is not None else None
+    alpha = canvas.alpha
+    if alpha is not None and not result.keeps_alpha:
+        performance.notes.append("MP4 has no transparency, so the picture is on black; a folder keeps it")
     done = 0
-    with result.writing(summary, canvas.alpha, canvas.bits, sound) as write:
+    with result.writing(summary, alpha, canvas.bits, sound) as write:
         while frame is not None:
             write(frame)
             done += 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from backend import cropping, media
@@ -142,10 +143,10 @@ class Canvas:
     bit-identical.
 
     `deep` keeps 16 bits where the picture has them: rendered pixels are 8-bit levels, all others are as they
-    were.
+    were. `flat` puts a picture with transparency on black, for outputs that have none.
     """
 
-    def __init__(self, source: Source, options: Options, deep: bool = False) -> None:
+    def __init__(self, source: Source, options: Options, deep: bool = False, flat: bool = False) -> None:
         self._source = source
         self._pastes = source.pastes(options)
         self._deep = source.picture.deep if deep and self._pastes else None
@@ -155,6 +156,8 @@ class Canvas:
             height, width = source.picture.rgb.shape[:2]
             back = cropping.invert(source.crop.matrix(RENDERED_CROP))
             self._paster = Paster((width, height), back, RENDERED_CROP, compatibility=options.compatibility)
+        alpha = self.alpha if flat else None
+        self._opacity = None if alpha is None else np.repeat(alpha[..., None], 3, axis=2)
 
     @property
     def bits(self) -> int:
@@ -170,6 +173,10 @@ class Canvas:
 
     def frame(self, rendered: np.ndarray) -> np.ndarray:
         """The output frame (h,w,3) with a rendered face. The array is used again for the next frame."""
+        frame = self._placed(rendered)
+        return frame if self._opacity is None else cv2.multiply(frame, self._opacity, scale=1 / 255)
+
+    def _placed(self, rendered: np.ndarray) -> np.ndarray:
         source = self._source
         if not self._pastes:
             return self._crop_alone(rendered)

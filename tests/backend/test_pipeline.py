@@ -193,6 +193,11 @@ def test_transparency_is_cut_with_the_crop(astronaut: Path, tmp_path: Path) -> N
     whole = Canvas(source, Options()).alpha
     assert whole is not None
     assert_array_equal(whole, alpha)
+    flat = Canvas(source, Options(), flat=True)
+    frame = next(render(source, valid_motion(1), Options(), FakeEngine()))
+    x0, y0, x1, y1 = source.window
+    on_black = flat.frame(frame[y0:y1, x0:x1].copy()).astype(float)
+    assert_allclose(on_black, frame * (alpha[..., None] / 255), atol=0.51)
     cut = Canvas(source, Options(paste_back=False)).alpha
     assert cut is not None and cut.shape == (source.crop_size, source.crop_size)
     assert {40, 255} <= set(np.unique(cut).tolist())
