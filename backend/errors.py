@@ -57,6 +57,18 @@ class FaceTooSmallError(NoFaceError):
     code = "face-too-small"
 
 
+class WeightsError(InputError):
+    """A file of weights that is damaged, of another network, or holds more than numbers; nothing in it was run."""
+
+    code = "bad-weights"
+
+
+class DownloadError(LivePortraitError):
+    """Weights could not be fetched; what has come so far is kept."""
+
+    code = "download"
+
+
 class EngineError(LivePortraitError):
     """The chosen engine cannot run here."""
 
