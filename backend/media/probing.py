@@ -153,6 +153,14 @@ def clip_facts(path: Path) -> ClipFacts:
         return ClipFacts(info, fps, start, duration, late, (width, height), orientation)
 
 
+def clip_start(path: Path) -> Fraction | None:
+    """Seconds at which a clip's first picture is shown, None when it has no pictures to decode."""
+    try:
+        return clip_facts(path).start
+    except MediaError:
+        return None
+
+
 def _sample(
     container: InputContainer, stream: VideoStream, path: Path
 ) -> tuple[VideoFrame, list[Fraction], bool]:
