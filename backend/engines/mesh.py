@@ -17,7 +17,7 @@ from .mesh_mouth import draw_mouth, mouth_patch
 from .mesh_source import MeshAppearance, make_appearance, to_pixels
 from .mesh_topology import topology
 from .mesh_warp import skin_map, warp
-from .person import person_mask
+from .person import PersonFinder
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
@@ -49,6 +49,7 @@ class MeshEngine:
 
     def __init__(self) -> None:
         self.maps = MeshMaps.load()
+        self._persons = PersonFinder()
         # Which delta changes a ratio by 1: the published lid and lip directions, scaled by the fitted map's
         # answer to them.
         eyes = _directions(LID_DIRECTIONS)
@@ -102,7 +103,7 @@ class MeshEngine:
             placement = IDENTITY * 0.5 * np.array([[width], [height]])
             placement[:, 2] = 0.5 * width, 0.5 * height
         return make_appearance(
-            crop, np.asarray(landmarks, np.float64), placement, self.maps, person_mask(crop)
+            crop, np.asarray(landmarks, np.float64), placement, self.maps, self._persons.mask(crop)
         )
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ RINGS = (1.08, 1.18)  # the oval again, a little larger: the seam between face a
 DEPTH_DECAY = 0.35  # eye units over which hair and neck fall back to the depth of the ears
 SPILL = 0.30  # eye units over which the skin's own movement reaches beyond the oval
 NECK = (0.70, 2.0)  # eye units below the eyes' pivot: the head's full motion, and none
+SHOULDERS = (0.55, 1.15, 0.75, 1.35)  # eye units: from and to sideways, from and to downwards
 HEAD_REACH = ((1.75, 2.6), (2.0, 2.6))  # (sideways, upwards): full motion up to, none beyond; eye units
 REGION_FADE = 0.30  # eye units from the region's border over which motion fades to none
 
@@ -231,6 +232,10 @@ def _follow(
     flat = to_crop(np.column_stack([points, np.zeros(len(points))]), placement)
     head = ((flat - origin) / scale) @ rotation.T / eye_unit  # head frame, eye units; y down
     follow = 1.0 - smoothstep((head[:, 1] - NECK[0]) / (NECK[1] - NECK[0]))
+    # The neck turns with the head; the shoulders beside it stay.
+    beside = (np.abs(head[:, 0]) - SHOULDERS[0]) / (SHOULDERS[1] - SHOULDERS[0])
+    below = (head[:, 1] - SHOULDERS[2]) / (SHOULDERS[3] - SHOULDERS[2])
+    follow *= 1.0 - smoothstep(beside) * smoothstep(below)
     (side0, side1), (up0, up1) = HEAD_REACH
     side = (np.abs(head[:, 0]) - side0) / (side1 - side0)
     above = (-head[:, 1] - up0) / (up1 - up0)

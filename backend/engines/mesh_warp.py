@@ -15,21 +15,26 @@ from .mesh_source import MeshAppearance, smoothstep, to_pixels
 from .mesh_topology import EYES, FACE_POINTS
 
 _SHIFT = 4  # fixed-point bits of the rasteriser
+STRETCH = 6.0  # times a triangle may be enlarged before it counts as a sliver
 PLATE_FADE = 0.03  # eye units of head motion over which the background's plate fades in
 LID_PROFILE = np.array([0.5, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5])
 
 
 def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(t,3,2) triangles -> (t,6) coefficients of the map from target to source points; degenerate ones map
-    rigidly.
+    """(t,3,2) triangles -> (t,6) coefficients of the map from target to source points.
+
+    Where a sliver of a triangle would be stretched more than STRETCH times, it is moved as a whole instead.
     """
     e1, e2 = target[:, 1] - target[:, 0], target[:, 2] - target[:, 0]
     s1, s2 = source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]
     det = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
-    safe = np.where(np.abs(det) < 1e-6, 1e-6, det)
-    a = (s1 * e2[:, 1:2] - s2 * e1[:, 1:2]) / safe[:, None]
-    b = (s2 * e1[:, 0:1] - s1 * e2[:, 0:1]) / safe[:, None]
-    c = source[:, 0] - a * target[:, 0, 0:1] - b * target[:, 0, 1:2]
+    safe = np.where(np.abs(det) < 1e-6, 1e-6, det)[:, None]
+    a = (s1 * e2[:, 1:2] - s2 * e1[:, 1:2]) / safe
+    b = (s2 * e1[:, 0:1] - s1 * e2[:, 0:1]) / safe
+    wild = np.maximum(np.abs(a), np.abs(b)).max(axis=1) > STRETCH
+    a[wild], b[wild] = (1.0, 0.0), (0.0, 1.0)
+    middle = target.mean(axis=1)
+    c = source.mean(axis=1) - a * middle[:, 0:1] - b * middle[:, 1:2]
     return np.stack([a[:, 0], b[:, 0], c[:, 0], a[:, 1], b[:, 1], c[:, 1]], axis=1)
 
 

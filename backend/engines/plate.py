@@ -11,9 +11,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-FILLED = 0.08  # mask above which the plate is filled in,
-MARGIN = 0.07  # and so many eye units further
-SEAM = (0.05, 0.35)  # mask between which a pixel goes from plate to person
+FILLED = 0.10  # mask above which the plate is filled in
+PLATE_SIDE = 384  # pixels: the filling is smooth, so it is made small
+EDGE = 0.07  # eye units within which the mask's edge is pulled on to the picture's
+SMOOTHNESS = 1e-3  # of the guided filter: variance of brightness that counts as an edge
+MARGIN = 0.05  # eye units beyond the mask up to which the plate is filled in
+HALO = 0.04  # eye units of background that move along with the person
+SEAM = (0.15, 0.45)  # mask between which a pixel goes from plate to person
 REACH = 0.2  # share of the head's motion from which a place can be uncovered
 
 
@@ -36,6 +40,22 @@ def fill(picture: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     return np.where(unknown[..., None], np.clip(coarse + 0.5, 0, 255).astype(np.uint8), picture)
 
 
+def snap(mask: np.ndarray, picture: np.ndarray, radius: int) -> np.ndarray:
+    """Pull the edges of a soft mask (h,w) float32 on to those of its picture (h,w,3) uint8.
+
+    The guided filter (He, Sun, Tang 2010) with the picture's brightness as guide.
+    """
+    guide = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
+    size = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.blur(values, size, borderType=cv2.BORDER_REFLECT)
+
+    mean_guide, mean_mask = mean(guide), mean(mask)
+    slope = (mean(guide * mask) - mean_guide * mean_mask) / (mean(guide * guide) - mean_guide**2 + SMOOTHNESS)
+    return np.clip(mean(slope) * guide + mean(mean_mask - slope * mean_guide), 0.0, 1.0)
+
+
 def make_plate(
     region: np.ndarray, person: np.ndarray, face: np.ndarray, follow: np.ndarray, unit: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -45,14 +65,28 @@ def make_plate(
     the head's motion each place takes part in; unit: pixels of an eye unit. Returns plate (h,w,3) uint8 and
     cover (map rows, map columns) float32: 1 where the moving person is shown, 0 where the plate is.
     """
-    known = person.astype(np.float32).copy()
-    cv2.fillConvexPoly(known, cv2.convexHull(face.astype(np.int32)), (1.0,))
-    size = 2 * max(1, round(MARGIN * unit)) + 1
-    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    plate = fill(region, cv2.dilate((known > FILLED).astype(np.uint8), ellipse) > 0)
-    small = cv2.resize(known, follow.shape[::-1], interpolation=cv2.INTER_AREA)
+    full = (region.shape[1], region.shape[0])
+    factor = min(1.0, PLATE_SIDE / max(full))
+    coarse = (max(2, round(full[0] * factor)), max(2, round(full[1] * factor)))
+    small = cv2.resize(region, coarse, interpolation=cv2.INTER_AREA)
+    known = cv2.resize(person.astype(np.float32), coarse, interpolation=cv2.INTER_AREA)
+    cv2.fillConvexPoly(known, cv2.convexHull((face * factor).astype(np.int32)), (1.0,))
+    known = np.maximum(
+        snap(known, small, max(1, round(EDGE * unit * factor))), (known > 0.9).astype(np.float32)
+    )
+
+    def grown(mask: np.ndarray, by: float) -> np.ndarray:
+        size = 2 * max(1, round(by * unit * factor)) + 1
+        return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+
+    unknown = grown((known > FILLED).astype(np.uint8), MARGIN)
+    weight = cv2.resize(unknown.astype(np.float32), full, interpolation=cv2.INTER_LINEAR)
+    smooth = cv2.resize(fill(small, unknown > 0), full, interpolation=cv2.INTER_LINEAR)
+    plate = cv2.blendLinear(smooth, region, weight, 1.0 - weight)
+
     low, high = SEAM
-    shown = np.clip((small - low) / (high - low), 0.0, 1.0)
+    edge = cv2.resize(grown(known, HALO), follow.shape[::-1], interpolation=cv2.INTER_AREA)
+    shown = np.clip((edge - low) / (high - low), 0.0, 1.0)
     shown = shown * shown * (3.0 - 2.0 * shown)
     still = 1.0 - np.clip(follow / REACH, 0.0, 1.0)
     return np.ascontiguousarray(plate), np.maximum(shown, still).astype(np.float32)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mesh engine on a real photograph: what an animator sees move, and what must not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from backend.engines.mesh import MeshEngine
+from backend.engines.mesh_maps import eye_openings, lip_opening
+from backend.engines.mesh_mouth import PATCH_SIZE
+from backend.engines.mesh_source import MeshAppearance
+from backend.engines.plate import fill
+from backend.faces import find_faces
+from backend.motion import Motion
+from backend.rotations import rotation_from_euler
+
+LEFT_EYE, RIGHT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
+
+
+@dataclass
+class Subject:
+    """One source, ready: the region's pixels, its landmarks there, its motion and the engine's appearance."""
+
+    engine: MeshEngine
+    region: np.ndarray
+    landmarks: np.ndarray
+    motion: Motion
+    appearance: MeshAppearance
+
+    @property
+    def x_s(self) -> np.ndarray:
+        return self.motion.keypoints()
+
+    def posed(
+        self, change: np.ndarray | None = None, pitch=0.0, yaw=0.0, roll=0.0, shift=(0.0, 0.0)
+    ) -> np.ndarray:
+        """x_d (1,21,3): the source turned by degrees, shifted and with delta changed."""
+        m = self.motion
+        turn = rotation_from_euler(*(np.array([angle], float) for angle in (pitch, yaw, roll)))
+        delta = m.expression + (0 if change is None else change)
+        x = m.scale[:, None, None] * (m.canonical @ (turn @ m.rotation) + delta) + m.translation[:, None]
+        return (x + np.array([*shift, 0.0])).astype(np.float32)
+
+    def render(self, x_d: np.ndarray, **kwargs) -> np.ndarray:
+        return self.engine.render(self.appearance, self.x_s, x_d, **kwargs)
+
+    def box(self, points: tuple[int, ...], pad: float = 0.3) -> tuple[slice, slice]:
+        p = self.landmarks[list(points), :2]
+        reach = pad * np.ptp(p[:, 0])
+        (x0, y0), (x1, y1) = (p.min(axis=0) - reach).astype(int), (p.max(axis=0) + reach).astype(int)
+        return slice(y0, y1), slice(x0, x1)
+
+
+def delta(**terms: float) -> np.ndarray:
+    """A change of delta (1,21,3) from names like k11y."""
+    change = np.zeros((1, 21, 3), np.float32)
+    for name, value in terms.items():
+        change[0, int(name[1:-1]), "xyz".index(name[-1])] = value
+    return change
+
+
+@pytest.fixture(scope="module")
+def subject(astronaut: Path) -> Subject:
+    picture = cv2.cvtColor(cv2.imread(str(astronaut)), cv2.COLOR_BGR2RGB)
+    face = find_faces(picture)[0]
+    unit = float(np.linalg.norm(face.landmarks[33, :2] - face.landmarks[263, :2]))
+    centre = face.landmarks[:468, :2].mean(axis=0)
+    half = 2.2 * unit
+    x0, y0 = np.maximum(np.floor(centre - half), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(centre + half), picture.shape[1::-1]).astype(int)
+    region = np.ascontiguousarray(picture[y0:y1, x0:x1])
+    landmarks = face.landmarks.copy()
+    landmarks[:, :2] -= (x0, y0)
+    placement = np.array([[half, 0, centre[0] - x0], [0, half, centre[1] - y0]])
+    in_crop = landmarks.copy()
+    in_crop[:, :2] = (landmarks[:, :2] - placement[:, 2] + half) * (128 / half)
+    in_crop[:, 2] *= 128 / half
+    engine = MeshEngine()
+    return Subject(
+        engine,
+        region,
+        landmarks,
+        engine.measure(np.empty(0), in_crop[None]),
+        engine.encode(region, landmarks, placement),
+    )
+
+
+def seen(picture: np.ndarray) -> np.ndarray:
+    """Landmarks found again on a rendered picture."""
+    return find_faces(picture)[0].landmarks
+
+
+def test_a_source_at_rest_is_its_own_picture(subject: Subject) -> None:
+    assert np.array_equal(subject.render(subject.x_s)[0], subject.region)
+
+
+def test_the_border_never_moves_so_the_paste_needs_no_seam(subject: Subject) -> None:
+    frame = subject.render(subject.posed(yaw=15, pitch=10, roll=12, shift=(0.15, 0.1)))[0]
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        assert np.abs(frame[edge].astype(int) - subject.region[edge]).max() <= 1
+    assert not np.array_equal(frame, subject.region)
+
+
+@pytest.mark.parametrize(
+    ("axis", "degrees"), [("yaw", 12.0), ("yaw", -12.0), ("pitch", 12.0), ("pitch", -12.0)]
+)
+def test_the_head_turns_as_asked(subject: Subject, axis: str, degrees: float) -> None:
+    """+yaw: the nose goes to image-left; +pitch: it goes down."""
+    turned = subject.posed(yaw=degrees) if axis == "yaw" else subject.posed(pitch=degrees)
+    found = seen(subject.render(turned)[0])
+    unit = np.linalg.norm(subject.landmarks[33, :2] - subject.landmarks[263, :2])
+    nose = (found[1, :2] - found[[33, 263], :2].mean(axis=0)) - (
+        subject.landmarks[1, :2] - subject.landmarks[[33, 263], :2].mean(axis=0)
+    )
+    moved = -nose[0] if axis == "yaw" else nose[1]
+    assert moved / unit * np.sign(degrees) > 0.05
+
+
+def test_wink_shuts_the_image_left_eye_only(subject: Subject) -> None:
+    frame = subject.render(subject.posed(delta(k11y=0.025, k13y=-0.0075)))[0]
+    openings = eye_openings(seen(frame)[None])[0]
+    before = eye_openings(subject.landmarks[None])[0]
+    assert openings[0] < 0.45 * before[0]
+    assert openings[1] > 0.8 * before[1]
+    right = subject.box(RIGHT_EYE)
+    assert np.abs(frame[right].astype(int) - subject.region[right]).mean() < 3
+
+
+def test_eyes_and_lips_reach_the_openings_asked_for(subject: Subject) -> None:
+    ratios = np.concatenate([subject.motion.eye_ratio, [[0.0]]], axis=1)
+    shut = subject.render(subject.x_s + subject.engine.retarget_eyes(subject.x_s, ratios))[0]
+    before = eye_openings(subject.landmarks[None])[0]
+    assert (eye_openings(seen(shut)[None])[0] < 0.5 * before).all()
+    open_lips = subject.engine.retarget_lips(subject.x_s, np.array([[subject.motion.lip_ratio[0], 0.5]]))
+    found = lip_opening(seen(subject.render(subject.x_s + open_lips)[0])[None])[0]
+    assert 0.3 < found < 0.7
+
+
+def test_lips_meet_when_they_should(subject: Subject) -> None:
+    closing = subject.engine.retarget_lips(subject.x_s, np.array([[subject.motion.lip_ratio[0], 0.0]]))
+    found = seen(subject.render(subject.x_s + closing)[0])
+    assert lip_opening(found[None])[0] < max(0.03, lip_opening(subject.landmarks[None])[0])
+
+
+def test_gaze_moves_the_iris_and_not_the_face(subject: Subject) -> None:
+    frame = subject.render(subject.posed(delta(k11x=0.014, k15x=0.02)))[0]
+    found = seen(frame)
+    shift = (found[[468, 473], 0] - subject.landmarks[[468, 473], 0]).mean()
+    width = np.linalg.norm(subject.landmarks[33, :2] - subject.landmarks[133, :2])
+    assert shift / width > 0.03
+    unit = np.linalg.norm(subject.landmarks[33, :2] - subject.landmarks[263, :2])
+    nose = found[[1, 4, 98, 327], :2] - subject.landmarks[[1, 4, 98, 327], :2]
+    assert np.linalg.norm(nose, axis=1).max() / unit < 0.03
+
+
+def test_the_background_stays_when_the_head_moves(subject: Subject) -> None:
+    frame = subject.render(subject.posed(shift=(0.1, 0.0)))[0]
+    person = subject.appearance.cover
+    assert person is not None
+    height, width = subject.region.shape[:2]
+    away = cv2.resize(person, (width, height)) < 0.01
+    away = cv2.erode(away.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+    moved_into = np.roll(~away, int(0.1 * width / 2), axis=1)
+    still = away & ~cv2.dilate(moved_into.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    assert still.sum() > 500
+    assert np.abs(frame[still].astype(int) - subject.region[still]).max() <= 2
+
+
+def test_a_drivers_mouth_shows_between_parted_lips_only(subject: Subject) -> None:
+    patch = np.zeros((1, *PATCH_SIZE, 3), np.uint8)
+    patch[..., 1] = 200
+    parted = subject.x_s + subject.engine.retarget_lips(
+        subject.x_s, np.array([[subject.motion.lip_ratio[0], 0.9]])
+    )
+    own, borrowed = subject.render(parted)[0], subject.render(parted, mouths=patch)[0]
+    changed = np.abs(own.astype(int) - borrowed).max(axis=-1) > 8
+    mouth = np.zeros_like(changed)
+    mouth[subject.box((61, 291, 0, 17), pad=0.6)] = True
+    assert changed.any()
+    assert not changed[~mouth].any()
+
+
+def test_a_batch_is_its_frames(subject: Subject) -> None:
+    x_d = np.concatenate([subject.posed(yaw=a, shift=(a / 100, 0)) for a in (-8, 0, 8)])
+    together = subject.render(x_d)
+    for k in range(3):
+        assert np.array_equal(together[k], subject.render(x_d[k : k + 1])[0])
+
+
+def test_no_pose_tears_the_picture(subject: Subject) -> None:
+    """Far out of range the engine bends the motion back: every pixel still comes from the picture."""
+    frame = subject.render(subject.posed(pitch=60, yaw=-80, roll=90, shift=(2.0, -2.0)))[0]
+    assert frame.std() > 0.5 * subject.region.std()
+    centre = frame[frame.shape[0] // 4 : -frame.shape[0] // 4]
+    assert (centre.max(axis=(1, 2)) > 60).all()
+
+
+def test_measuring_needs_landmarks_and_says_so(subject: Subject) -> None:
+    with pytest.raises(ValueError, match="landmarks"):
+        subject.engine.measure(np.zeros((1, 256, 256, 3), np.uint8))
+    with pytest.raises(ValueError, match="landmarks"):
+        subject.engine.encode(subject.region)
+
+
+def test_filling_keeps_what_is_known_and_blends_the_rest() -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, :30], picture[:, 30:] = 40, 200
+    unknown = np.zeros((40, 60), bool)
+    unknown[10:30, 10:50] = True
+    filled = fill(picture, unknown)
+    assert np.array_equal(filled[~unknown], picture[~unknown])
+    assert filled[20, 12, 0] < filled[20, 30, 0] < filled[20, 47, 0]
