@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a picture shows a person: MediaPipe's selfie segmentation, so that the background can stay where it is."""
+"""Where a picture shows a person: MediaPipe's selfie segmentation, so that the background can stay where it
+is.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class PersonFinder:
         self._missing = False
 
     def mask(self, picture: np.ndarray) -> np.ndarray | None:
-        """picture (h,w,3) uint8 RGB -> (h,w) float32 0..1, or None where MediaPipe's segmentation is missing."""
+        """picture (h,w,3) uint8 RGB -> (h,w) float32 0..1, or None where MediaPipe's segmentation is
+        missing.
+        """
         if self._missing:
             return None
         with quiet_stderr():
