@@ -122,7 +122,7 @@ class Fit:
 
     def compact(self) -> dict[str, np.ndarray]:
         """The numbers as they are shipped."""
-        return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in self.numbers.items()}
+        return {name: np.asarray(value, dtype=np.float32) for name, value in self.numbers.items()}
 
 
 def _motion(clip: Clip):

@@ -228,11 +228,12 @@ class MeshMaps:
         n = {key: np.asarray(value, dtype=np.float64) for key, value in numbers.items()}
         self.canonical_keypoints: Array = n["canonical_keypoints"].astype(np.float32)
         self.canonical_landmarks: Array = n["canonical_landmarks"].astype(np.float32)
+        #: MediaPipe's depth times this is depth in the units of x and y.
+        self.depth_scale = float(n["depth_scale"])
         self._keypoints = n["canonical_keypoints"]
         self._landmarks = n["canonical_landmarks"]
         self._weights = n["rigid_weights"]
         self._rigid = np.flatnonzero(self._weights)
-        self._depth_scale = float(n["depth_scale"])
         self._depth_weight = float(n["depth_weight"])
         self._encoder = n["encoder"]
         self._encoder_bias = n["encoder_bias"]
@@ -258,7 +259,7 @@ class MeshMaps:
         points = s * (head_points @ R) + t. Only rigid landmarks count (nose, eye corners, temples, forehead).
         """
         points = crop_coordinates(landmarks, size)
-        points[..., 2] *= self._depth_scale
+        points[..., 2] *= self.depth_scale
         rigid = points[:, self._rigid]
         shape, weights = self._landmarks[self._rigid], self._weights[self._rigid]
         first = similarity(shape, rigid, weights)

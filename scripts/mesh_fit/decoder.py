@@ -10,16 +10,20 @@ import numpy as np
 
 from backend.engines.mesh_maps import LANDMARKS, LIVE
 from scripts.mesh_fit.encoder import AROUND_EYES, BROWS, CHIN, LIDS, LIPS, centred, weights_of_frames
-from scripts.mesh_fit.shapes import FOREHEAD, TEMPLES
 
 Pair = tuple[np.ndarray, np.ndarray]
 
+HAIRLINE = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 JAW = (172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397)
+# LIDS and AROUND_EYES name the image-left eye's landmarks first.
+_EYE_LEFT = (*LIDS[:16], *AROUND_EYES[:14], *range(468, 473))
+_EYE_RIGHT = (*LIDS[16:], *AROUND_EYES[14:], *range(473, 478))
 #: Keypoints, the landmarks they are about, how far beyond these they reach (canonical units; a face is .62
 #: wide) and how much of their say they keep far away. Keypoint 5 has none: it holds the shoulders.
 REACH = (
     ((14, 17, 19, 20), (*LIPS, *CHIN, *JAW), 0.14, 0.2),
-    ((11, 13, 15, 16), (*LIDS, *AROUND_EYES, *range(468, 478)), 0.07, 0.2),
+    ((11, 13), _EYE_LEFT, 0.07, 0.1),
+    ((15, 16), _EYE_RIGHT, 0.07, 0.1),
     ((1, 2), (*BROWS,), 0.12, 0.2),
     ((0, 3, 4, 7, 10), (), 0.0, 0.4),
 )
@@ -71,11 +75,10 @@ def fit_decoder(real: Sequence[Pair], read: Sequence[Pair], rest: np.ndarray) ->
 
 
 def holds() -> np.ndarray:
-    """(478,): how freely a landmark follows the expression. The forehead's edge and the temples are bone
-    under hair: there MediaPipe's mesh follows the brows, the head's outline does not."""
+    """(478,): how freely a landmark follows the expression. At the hairline and before the ears MediaPipe's
+    mesh follows the brows; the head's outline does not."""
     free = np.ones(LANDMARKS)
-    free[list(FOREHEAD)] = 0.3
-    free[list(TEMPLES)] = 0.5
+    free[list(HAIRLINE)] = 0.3
     return free
 
 
