@@ -85,7 +85,8 @@ class Clip:
         Frame k shows the last picture with timestamp <= start + k/fps. What a damaged clip still holds is
         given and `warning` set. `exact` rounds colours to the nearest level and blends the halved colour
         planes, for frames that are shown; without it they are one level darker and a millisecond (at 512 px)
-        cheaper, for frames that are measured. Raises MediaError when it holds nothing, ValueError for an impossible range.
+        cheaper, for frames that are measured. Raises MediaError when it holds nothing, ValueError for an
+        impossible range.
         """
         if start_frame < 0 or (fps is not None and fps <= 0):
             raise ValueError("frames are counted from 0, at a rate above 0")
