@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes and keeps the Python environment that the project runs in.
 
-    python3 scripts/environment.py [mesh|demo|test]     make or update .venv and print its Python
+    python3 scripts/environment.py [PROFILE]     make or update .venv and print its Python
 
 The other scripts call `ensure()`. Nothing but the standard library is needed, and any Python from 3.9 on
 may run this: it looks for a 3.11 or 3.12 itself. Debian's python3 without python3-venv and ensurepip is
@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ".venv"
 MARKER = "liveportrait-environment.json"  # in the environment; says whether all of it is there
-PROFILES = ("mesh", "demo", "test")
+PROFILES = ("mesh", "demo", "test", "neural-cpu")
 VERSIONS = ((3, 11), (3, 12))  # every pinned package has wheels for these; pyproject.toml agrees
 OLDEST_PIP = {(3, 11): (22, 3), (3, 12): (23, 2)}  # --python came with 22.3; older ones break inside a 3.12
 

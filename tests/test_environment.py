@@ -34,8 +34,9 @@ def test_every_pin_is_exact_and_named_once(profile: str) -> None:
 
 
 def test_the_profiles_contain_each_other() -> None:
-    mesh, demo, test = (set(environment.read_pins(profile)) for profile in PROFILES)
+    mesh, demo, test, neural = (set(environment.read_pins(profile)) for profile in PROFILES)
     assert mesh < demo < test
+    assert mesh < neural
 
 
 def test_the_pins_that_the_project_depends_on() -> None:
@@ -45,6 +46,7 @@ def test_the_pins_that_the_project_depends_on() -> None:
     assert len([name for name in names if name.startswith("opencv")]) == 1
     assert not {"onnxruntime", "onnxruntime-gpu"} <= names
     assert not any(pin.startswith(("torch", "jax", "scipy")) for pin in mesh)
+    assert "torch==2.13.0" in environment.read_pins("neural-cpu")
 
 
 def test_no_list_names_an_index() -> None:
