@@ -41,8 +41,9 @@ def main() -> int:
     else:
         source, driving, region = _photograph(python), str(OUTPUT / "driving.npz"), ["--region", FACE]
         _step(python, "scripts/join_motions.py", *MOTIONS, "-o", driving)
-    _step(python, "-m", "backend", "animate", source, driving, "-o", str(OUTPUT / "result.mp4"))
-    _step(python, "-m", "backend", "animate", source, driving, "-o", str(OUTPUT / "frames"))
+    for result in (OUTPUT / "result.mp4", OUTPUT / "frames"):
+        print(f"Animating {Path(source).name} into {result}", flush=True)
+        _step(python, "-m", "backend", "animate", source, driving, "-o", str(result))
     strip = OUTPUT / "strip.jpg"
     _step(python, "scripts/contact_sheet.py", str(OUTPUT / "frames"), "-o", str(strip), *region)
     print(f"\nThe clip:    {OUTPUT / 'result.mp4'}")
