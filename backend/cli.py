@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from backend import __version__
+from backend.cli_models import add_model_commands
 from backend.cli_options import add_job_options, options_from
 from backend.errors import Cancelled, InputError, LivePortraitError
 from backend.progress import Bar, JsonLines, Progress, TextWarnings
@@ -82,6 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "doctor", _doctor, "what is installed, which engine would run, and what is missing"
     )
     add_job_options(doctor, engine_only=True)
+
+    models = commands.add_parser("models", help="the neural engine's weights", allow_abbrev=False)
+    actions = models.add_subparsers(
+        title="actions", metavar="ACTION", required=True, parser_class=OneLineParser
+    )
+    add_model_commands(actions, _command)
 
     bench = _command(commands, "bench", _bench, "measure speed, memory and quality on this machine")
     bench.add_argument("--suite", choices=("mesh",), default="mesh")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class LivePortraitError(Exception):
-    """A fault that ends the job. `message` says what happened, `hint` what to do, `details` is for the log."""
+    """A fault that ends the job. `message`: what happened, `hint`: what to do, `details`: for the log."""
 
     exit_code = 1
     code = "fault"
@@ -58,7 +58,7 @@ class FaceTooSmallError(NoFaceError):
 
 
 class WeightsError(InputError):
-    """A file of weights that is damaged, of another network, or holds more than numbers; nothing in it was run."""
+    """A file of weights that is damaged or of another network; nothing in it was run."""
 
     code = "bad-weights"
 
