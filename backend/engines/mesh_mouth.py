@@ -20,6 +20,8 @@ PATCH_SIZE = (48, 64)  # rows, columns of a driver's mouth
 PATCH_LUMA = 110.0  # brightness of the driver's cheek after normalising
 FEATHER = 0.012  # mouth widths
 APPEAR = (0.012, 0.045)  # inner gap / width over which the layer fades in
+# A source's own open mouth gives way from so many times its gap on, over so many more.
+OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.4, 0.9)
 # Anatomy in outer-eye distances (about 90 mm): mean adult dental arches.
 ARCH_HALF_WIDTH, ARCH_DEPTH, ARCH_ANGLE = 0.30, 0.30, 1.25
 UPPER_EDGE, UPPER_HEIGHT = 0.034, 0.120  # incisal edge below the resting lip line; crown height
@@ -203,7 +205,8 @@ def draw_mouth(
     show = np.clip((gap - APPEAR[0]) / (APPEAR[1] - APPEAR[0]), 0.0, 1.0)
     own = np.clip((interior.own_gap - 0.06) / 0.08, 0.0, 1.0)
     if own > 0:  # an open mouth keeps its own pixels until they would be stretched too far
-        stretched = np.clip((gap / interior.own_gap - 1.4) / 0.9, 0.0, 1.0)
+        start, span = OWN_STRETCH_BORROWED if patch is not None else OWN_STRETCH_MODELLED
+        stretched = np.clip((gap / interior.own_gap - start) / span, 0.0, 1.0)
         show *= 1.0 - own * (1.0 - stretched)
     if show <= 0.0:
         return
