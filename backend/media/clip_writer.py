@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from queue import SimpleQueue
@@ -76,9 +76,8 @@ class ClipWriter:
         self._sound: Sound | None = None
         self._refuse_own_sound(audio)
         try:
-            self._container = av.open(
-                str(self.partial.absolute()), "w", format="mp4", options={"movflags": FRAGMENTS}
-            )
+            self._file = _File(self.partial)
+            self._container = av.open(self._file, "w", format="mp4", options={"movflags": FRAGMENTS})
             self._container.metadata.update(metadata or {})
             self._stream = self._video_stream(crf)
             if audio is not None:
@@ -187,6 +186,9 @@ class ClipWriter:
         except (av.FFmpegError, OSError) as error:
             self._error = self._error or self._failure(error)
         finally:
+            self._file.close()
+            if self._file.error is not None:
+                self._error = self._error or self._failure(self._file.error)
             if self._sound is not None:
                 self._sound.close()
 
@@ -195,6 +197,9 @@ class ClipWriter:
         if container is not None:
             with suppress(av.FFmpegError, OSError, ValueError):
                 container.close()
+        file: _File | None = getattr(self, "_file", None)
+        if file is not None:
+            file.close()
             with suppress(OSError):
                 self.partial.unlink(missing_ok=True)
 
@@ -222,6 +227,38 @@ class ClipWriter:
         )
 
 
+class _File:
+    """A file to write to whose failures are seen: those of libavformat's own files get lost on the way here.
+
+    error: the first one. Nothing is written behind it, so that what stands before it is whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._raw = path.open("w+b", buffering=0)
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is not None:
+            raise self.error
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._raw.write(rest) or 0 :]
+        except OSError as error:
+            self.error = error
+            raise
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def close(self) -> None:
+        self._raw.close()
+
+
 def _even(rgb: np.ndarray) -> np.ndarray:
     """With the last column and row doubled where their number is odd."""
     height, width = rgb.shape[:2]
@@ -234,7 +271,8 @@ def _rewrite(fragmented: Path, whole: Path) -> None:
     """The same packets in an MP4 with one index, in front."""
     with (
         av.open(str(fragmented.absolute()), metadata_errors="ignore") as source,
-        av.open(str(whole.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as target,
+        closing(_File(whole)) as file,
+        av.open(file, "w", format="mp4", options={"movflags": "+faststart"}) as target,
     ):
         target.metadata.update(
             {k: v for k, v in source.metadata.items() if k in ("title", "comment", "artist")}

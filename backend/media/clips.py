@@ -105,7 +105,7 @@ class Clip:
             if not again:
                 rgb = read_picture(picture).rgb
                 self._check_same_size(picture, rgb)
-            yield rgb.copy() if again else rgb
+            yield rgb.copy()
 
     def _check_same_size(self, picture: Path, rgb: np.ndarray) -> None:
         height, width = rgb.shape[:2]
@@ -125,11 +125,8 @@ class Clip:
         with opened(self.path) as container:
             reading = _Reading(container, self.path, facts)
             with closing(reading.pictures_for(facts.start + first / rate + late)) as pictures:
-                rgb = np.empty(0)
-                for frame, again in rates.constant_rate(pictures, rate, facts.start, first, stop, late):
-                    if not again:
-                        rgb = convert(frame)
-                    yield rgb.copy() if again else rgb
+                for frame, _ in rates.constant_rate(pictures, rate, facts.start, first, stop, late):
+                    yield convert(frame)  # also when it repeats: what was given belongs to the caller
             self.warning = reading.warning()
 
 

@@ -62,7 +62,11 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What reading a clip needs, exactly: seconds as fractions. size: (width, height) before turning."""
+    """What reading a clip needs, exactly: seconds as fractions.
+
+    duration: what the file declares, None when it does not or when that may be the sound's. late: seconds by
+    which its timestamps may be rounded up. size: (width, height) before turning.
+    """
 
     info: MediaInfo
     fps: Fraction
@@ -132,14 +136,17 @@ def clip_facts(path: Path) -> ClipFacts:
         orientation = _orientation(frame)
         unit = tick(stream)
         start = _time(frame, stream) if frame.pts is not None else Fraction(0)
-        declared = (stream.base_rate, stream.average_rate, stream.guessed_rate)
         shown = sorted(time for time in times if time >= start)
-        fps = rates.guess_rate(shown if whole else shown[:-REORDERED], unit, declared)
-        late = rates.tolerance(fps, unit)
+        declared = [stream.base_rate, stream.average_rate, stream.guessed_rate]
+        if len(shown) < 2:
+            declared.reverse()  # the base rate may be that of half pictures, which only timestamps can tell
+        fps, steady = rates.guess_rate(shown if whole else shown[:-REORDERED], unit, declared)
+        late = rates.tolerance(fps, unit) if steady else Fraction(0)
         last = Fraction(frame.duration) * unit if frame.duration else 1 / fps
-        duration = (
-            shown[-1] - start + last if whole and shown else _declared_duration(container, stream, start)
-        )
+        declared_end = _declared_duration(container, stream, start)
+        duration = shown[-1] - start + last if whole and shown else declared_end
+        if not stream.duration and container.streams.audio:
+            declared_end = None  # it may be the sound's
         turned = (height, width) if orientation >= 5 else (width, height)
         info = MediaInfo(
             "clip",
@@ -150,7 +157,7 @@ def clip_facts(path: Path) -> ClipFacts:
             float(start),
             audio_stream(container) is not None,
         )
-        return ClipFacts(info, fps, start, duration, late, (width, height), orientation)
+        return ClipFacts(info, fps, start, declared_end, late, (width, height), orientation)
 
 
 def clip_start(path: Path) -> Fraction | None:

@@ -23,8 +23,10 @@ GRID = Fraction(1, 5)  # of a frame: how far a timestamp may lie from its place
 STEADY = 0.6  # share of steps that are one frame long, else the rate is too fine
 
 
-def guess_rate(times: Sequence[Fraction], tick: Fraction, declared: Iterable[Fraction | None]) -> Fraction:
-    """The constant rate of a clip whose pictures have these `times` (seconds, ascending).
+def guess_rate(
+    times: Sequence[Fraction], tick: Fraction, declared: Iterable[Fraction | None]
+) -> tuple[Fraction, bool]:
+    """The constant rate of a clip with pictures at `times` (seconds, ascending), and whether they follow it.
 
     The first declared, standard or broadcast rate on whose grid all timestamps lie (a dropped picture leaves
     a hole; the container rounds to `tick` seconds); else, the rate being variable, the standard one nearest
@@ -33,12 +35,12 @@ def guess_rate(times: Sequence[Fraction], tick: Fraction, declared: Iterable[Fra
     possible = [rate for rate in declared if rate is not None and LOWEST <= rate <= HIGHEST]
     steps = [after - before for before, after in zip(times, times[1:]) if after > before]
     if not steps:
-        return possible[0] if possible else Fraction(25)
+        return (possible[0] if possible else Fraction(25)), True
     for rate in (*possible, *STANDARD_RATES, *BROADCAST_RATES):
         if _on_grid(times, steps, rate, tick):
-            return rate
+            return rate, True
     typical = min(max(1 / median(steps), LOWEST), USUAL_HIGHEST)
-    return min(STANDARD_RATES, key=lambda rate: abs(rate - typical))
+    return min(STANDARD_RATES, key=lambda rate: abs(rate - typical)), False
 
 
 def _on_grid(times: Sequence[Fraction], steps: Sequence[Fraction], rate: Fraction, tick: Fraction) -> bool:
@@ -46,9 +48,8 @@ def _on_grid(times: Sequence[Fraction], steps: Sequence[Fraction], rate: Fractio
     places = [(time - times[0]) * rate for time in times]
     if any(abs(place - round(place)) > GRID + rounding for place in places):
         return False
-    return GRID + rounding < Fraction(1, 2) and (
-        sum(round(step * rate) == 1 for step in steps) >= STEADY * len(steps)
-    )
+    frames = [round(step * rate) for step in steps]
+    return GRID + rounding < Fraction(1, 2) and 0 not in frames and frames.count(1) >= STEADY * len(frames)
 
 
 def _whole_ticks(rate: Fraction, tick: Fraction) -> bool:

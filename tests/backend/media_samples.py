@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -50,31 +52,29 @@ def write_clip(
     sound_at: Fraction = Fraction(0),
     sound_codec: str = "aac",
 ) -> Path:
-    """A clip of RGB pictures, at a rate or at the given times (seconds); `sound` (c,n) begins at `sound_at`."""
+    """A clip of RGB pictures, at a rate or at given times (seconds); `sound` (c,n) begins at `sound_at`."""
+    rest = iter(pictures)
+    first = next(rest)
     with av.open(str(path), "w", format=container, options=dict(options or {})) as output:
-        stream: VideoStream | None = None
-        for index, rgb in enumerate(pictures):
-            if stream is None:
-                stream = output.add_stream(codec, rate=fps, options=dict(codec_options or {}))
-                stream.height, stream.width = rgb.shape[:2]
-                stream.pix_fmt = pixel_format
-                if times is not None:
-                    stream.codec_context.time_base = time_base
-                if rotation is not None:
-                    stream.set_display_rotation(rotation[0], hflip=rotation[1])
-                if aspect is not None:
-                    stream.codec_context.sample_aspect_ratio = aspect
-                if sound is not None:
-                    audio = add_sound(output, sound, sound_codec)
+        stream = cast(VideoStream, output.add_stream(codec, rate=fps, options=dict(codec_options or {})))
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = pixel_format
+        if times is not None:
+            stream.codec_context.time_base = time_base
+        if rotation is not None:
+            stream.set_display_rotation(rotation[0], hflip=rotation[1])
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        audio = None if sound is None else add_sound(output, sound, sound_codec)
+        for index, rgb in enumerate(chain((first,), rest)):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             if times is None:
                 frame.pts, frame.time_base = index, 1 / fps
             else:
                 frame.pts, frame.time_base = round(times[index] / time_base), time_base
             output.mux(stream.encode(frame))
-        assert stream is not None
         output.mux(stream.encode(None))
-        if sound is not None:
+        if sound is not None and audio is not None:
             mux_sound(output, audio, sound, sound_at)
     return path
 
@@ -131,7 +131,7 @@ def heard(path: Path) -> list[float]:
             samples = np.abs(frame.to_ndarray().astype(np.float64))
             if frame.format.name.startswith("s16"):
                 samples = samples.reshape(-1, frame.layout.nb_channels).T / 32768
-            assert frame.pts is not None
+            assert frame.pts is not None and frame.time_base is not None
             begin = float(frame.pts * frame.time_base) - origin
             for sample in np.flatnonzero(samples.max(axis=0) > 0.25):
                 time = begin + sample / frame.sample_rate

@@ -81,7 +81,7 @@ def test_a_consumer_that_stops_early_closes_the_source(taken: int) -> None:
 def test_a_consumer_that_fails_leaves_no_thread() -> None:
     with pytest.raises(ZeroDivisionError), closing(prefetch(iter(range(10**9)))) as ahead:
         for item in ahead:
-            1 / (item - 3)  # noqa: B018
+            assert 1 / (item - 3)
 
 
 def test_it_nests() -> None:

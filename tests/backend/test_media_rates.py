@@ -79,34 +79,36 @@ def grid(fps: Fraction, count: int, unit: Fraction = TICK) -> list[Fraction]:
     return [round(k / fps / unit) * unit for k in range(count)]
 
 
-@pytest.mark.parametrize("fps", [NTSC, Fraction(24000, 1001), Fraction(25), Fraction(30), Fraction(60), Fraction(17)])
+@pytest.mark.parametrize(
+    "fps", [NTSC, Fraction(24000, 1001), Fraction(25), Fraction(30), Fraction(60), Fraction(17)]
+)
 @pytest.mark.parametrize("unit", [TICK, Fraction(1, 1000), Fraction(1, 600)])
 def test_a_constant_rate_stays_what_it_is(fps: Fraction, unit: Fraction) -> None:
-    assert guess_rate(grid(fps, 300, unit), unit, [fps]) == fps
+    assert guess_rate(grid(fps, 300, unit), unit, [fps]) == (fps, True)
 
 
 def test_dropped_pictures_leave_the_rate() -> None:
     times = [time for k, time in enumerate(grid(Fraction(30), 300)) if k % 11]
-    assert guess_rate(times, TICK, [Fraction(90000), Fraction(27268, 1000)]) == 30
+    assert guess_rate(times, TICK, [Fraction(90000), Fraction(27268, 1000)]) == (30, True)
 
 
 def test_a_phones_jitter_becomes_the_rate_it_means() -> None:
     random = np.random.default_rng(1)
     steps = [Fraction(int(step), 90000) for step in random.normal(3000, 500, 300)]
     times = [sum(steps[:k], Fraction(0)) for k in range(300)]
-    assert guess_rate(times, TICK, [Fraction(90000), Fraction(29873, 1000)]) == 30
+    assert guess_rate(times, TICK, [Fraction(90000), Fraction(29873, 1000)]) == (30, False)
 
 
 def test_twice_the_rate_that_a_container_declares_is_not_taken() -> None:
-    assert guess_rate(grid(Fraction(30), 100), TICK, [Fraction(60), Fraction(30)]) == 30
+    assert guess_rate(grid(Fraction(30), 100), TICK, [Fraction(60), Fraction(30)]) == (30, True)
 
 
 def test_one_picture_has_the_declared_rate_and_nonsense_has_25() -> None:
-    assert guess_rate([Fraction(0)], TICK, [NTSC]) == NTSC
-    assert guess_rate([Fraction(0)], TICK, [None, Fraction(0), Fraction(90000)]) == 25
-    assert guess_rate([], TICK, []) == 25
+    assert guess_rate([Fraction(0)], TICK, [NTSC])[0] == NTSC
+    assert guess_rate([Fraction(0)], TICK, [None, Fraction(0), Fraction(90000)])[0] == 25
+    assert guess_rate([], TICK, [])[0] == 25
 
 
 @given(st.lists(st.fractions(0, 1000), max_size=30), st.lists(st.fractions(-10, 10**6), max_size=3))
 def test_any_timestamps_give_a_sane_rate(times: list[Fraction], declared: list[Fraction]) -> None:
-    assert 1 <= guess_rate(sorted(times), TICK, declared) <= 240
+    assert 1 <= guess_rate(sorted(times), TICK, declared)[0] <= 240
