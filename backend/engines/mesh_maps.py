@@ -134,13 +134,13 @@ def _refine_pose(
     for _ in range(_POSE_STEPS):
         turned = shape @ rotation
         v = scale[:, None, None] * turned
-        error = ((points - v - translation[:, None]) * root).reshape(len(points), -1, 1)
+        error = ((points - v - translation[:, None]) * root).reshape(len(points), 3 * len(shape), 1)
         jacobian[..., 0, 1], jacobian[..., 0, 2] = v[..., 2], -v[..., 1]
         jacobian[..., 1, 0], jacobian[..., 1, 2] = -v[..., 2], v[..., 0]
         jacobian[..., 2, 0], jacobian[..., 2, 1] = v[..., 1], -v[..., 0]
         jacobian[..., 3] = turned
         jacobian[..., (0, 1, 2), (4, 5, 6)] = 1.0
-        j = (jacobian * root[:, :, None]).reshape(len(points), -1, 7)
+        j = (jacobian * root[:, :, None]).reshape(len(points), 3 * len(shape), 7)
         jt = j.transpose(0, 2, 1)
         step = np.linalg.solve(jt @ j, jt @ error)[..., 0]
         rotation = rotation @ rotation_from_vector(step[:, :3])
@@ -210,10 +210,10 @@ def features(head: Array, pose: tuple[Array, Array, Array], rest: Array) -> Arra
     place = np.clip(place, (-0.25, -0.25, 0.0), (0.25, 0.25, 0.75))
     return np.concatenate(
         [
-            (head - rest)[..., :2].reshape(n, -1),
+            (head - rest)[..., :2].reshape(n, 2 * LANDMARKS),
             eye_openings(head),
             lip_opening(head)[:, None],
-            gaze_offsets(head).reshape(n, -1),
+            gaze_offsets(head).reshape(n, 4),
             0.35 * np.tanh(angles / 0.35),
             place,
         ],
@@ -320,8 +320,7 @@ class MeshMaps:
         s1, r1, t1, e1 = self._fit_inert(driven)
         ratio = s1 / s0
         rotation = r0.transpose(0, 2, 1) @ r1
-        # Keypoint 5 stays with the shoulders (see SHOULDERS): moved on purpose, it moves the head against
-        # them.
+        # Keypoint 5 stays with the shoulders (see SHOULDERS): moved on purpose, it moves the head instead.
         change = e1 / s1[:, None, None] - e0 / s0[:, None, None]
         change[:, INERT] = 0.0
         push = change[:, SHOULDERS, :2]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.engines.mesh_maps import INERT, LANDMARKS, LIVE, SHOULDERS, MeshMaps, eye_openings
+from backend.engines.mesh_maps import INERT, LANDMARKS, LIVE, SHOULDERS, MeshMaps, eye_openings, similarity
 from backend.motion_files import load_template
 from backend.rotations import euler_from_rotation, geodesic_degrees, rotation_from_euler
 from scripts.fit_mesh_engine import judge
@@ -189,6 +189,18 @@ def test_what_is_measured_fits_a_motion(maps: MeshMaps) -> None:
     assert not found.expression[:, INERT].any()
     assert not found.translation[:, 2].any()
     np.testing.assert_array_equal(found.canonical[0], maps.canonical_keypoints)
+
+
+def test_a_mirror_image_still_gets_a_proper_rotation(maps: MeshMaps) -> None:
+    shape = maps.canonical_landmarks.astype(np.float64)
+    points = (shape * (-1.0, 1.0, 1.0))[None]
+    _, rotation, _ = similarity(shape, points, np.ones(LANDMARKS))
+    assert np.linalg.det(rotation[0]) == pytest.approx(1.0)
+
+
+def test_no_frames_measure_to_no_frames(maps: MeshMaps) -> None:
+    assert maps.measure(np.zeros((0, LANDMARKS, 3))).expression.shape == (0, 21, 3)
+    assert maps.decode(np.zeros((0, 21, 3))).residual.shape == (0, LANDMARKS, 3)
 
 
 def test_landmarks_of_another_layout_are_refused(maps: MeshMaps) -> None:
