@@ -8,9 +8,10 @@ fragments and with its index in front, and only then gets its name.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from queue import SimpleQueue
@@ -121,6 +122,8 @@ class ClipWriter:
             self._publish()
             return
         _keep_whole_fragments(self.partial)
+        if self._error is not None and self.partial.exists():
+            self._error.hint += f" Finished frames are in {self.partial.name}."
         if error is None and self._error is not None:
             raise self._error
 
@@ -209,6 +212,7 @@ class ClipWriter:
         try:
             try:
                 _rewrite(self.partial, temporary)
+                _check_whole(temporary)
                 temporary.replace(self.path)
                 self.partial.unlink()
             except (av.FFmpegError, OSError):
@@ -222,7 +226,7 @@ class ClipWriter:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         return OutputError(
             f"Cannot write {self.path}: {reason}.",
-            f"Free some space or choose another output; finished frames are in {self.partial.name}.",
+            "Free some space or choose another output.",
             details=repr(error),
         )
 
@@ -271,8 +275,8 @@ def _rewrite(fragmented: Path, whole: Path) -> None:
     """The same packets in an MP4 with one index, in front."""
     with (
         av.open(str(fragmented.absolute()), metadata_errors="ignore") as source,
-        closing(_File(whole)) as file,
-        av.open(file, "w", format="mp4", options={"movflags": "+faststart"}) as target,
+        # By its name, since moving the index to the front takes a second look at the file.
+        av.open(str(whole.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as target,
     ):
         target.metadata.update(
             {k: v for k, v in source.metadata.items() if k in ("title", "comment", "artist")}
@@ -286,6 +290,13 @@ def _rewrite(fragmented: Path, whole: Path) -> None:
                 target.mux(packet)
 
 
+def _check_whole(path: Path) -> None:
+    """Raise OSError for a clip without its end or its index: libavformat says nothing about a full disk."""
+    ends = dict(_boxes(path))
+    if not {b"moov", b"mdat"} <= ends.keys() or max(ends.values()) != path.stat().st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _keep_whole_fragments(path: Path) -> None:
     """Cut a broken-off file behind its last whole fragment; remove it when it has none."""
     with suppress(OSError):
@@ -297,13 +308,23 @@ def _keep_whole_fragments(path: Path) -> None:
 
 
 def _whole_fragments(path: Path) -> int:
-    """Bytes up to the end of the last mdat box that follows a moof box; 0 when there is none.
-
-    Boxes: ISO/IEC 14496-12, 4.2: 32-bit size, type, and a 64-bit size where the first one is 1.
-    """
-    size = path.stat().st_size
+    """Bytes up to the end of the last mdat box that follows a moof box; 0 when there is none."""
     whole = at = 0
     kinds: set[bytes] = set()
+    for kind, at in _boxes(path):
+        kinds.add(kind)
+        if kind == b"mdat" and {b"moov", b"moof"} <= kinds:
+            whole = at
+    return at if whole and at == path.stat().st_size else whole
+
+
+def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Type and end of each whole box at the top of an MP4.
+
+    ISO/IEC 14496-12, 4.2: 32-bit size, type, and a 64-bit size where the first one is 1.
+    """
+    size = path.stat().st_size
+    at = 0
     with path.open("rb") as file:
         while at + 8 <= size:
             file.seek(at)
@@ -312,9 +333,6 @@ def _whole_fragments(path: Path) -> int:
             if length == 1:
                 length = int.from_bytes(head[8:16], "big")
             if length < 8 or at + length > size:
-                break
+                return
             at += length
-            kinds.add(kind)
-            if kind == b"mdat" and {b"moov", b"moof"} <= kinds:
-                whole = at
-    return size if whole and at == size else whole
+            yield kind, at
