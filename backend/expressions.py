@@ -35,7 +35,7 @@ class Term:
 
     target "expression": expression[keypoint, axis] += coefficient * v where `when` ("v>0", "v<=0", "")
     holds; "rotation": angle (degrees) += coefficient * v; "scale": scale *= v; "ratio": the opening of `of`
-    to reach.
+    to reach. `head`: the keypoint stands for the whole head, see apply_controls.
     """
 
     target: str
@@ -45,6 +45,7 @@ class Term:
     when: str = ""
     angle: str = ""
     of: str = ""
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,16 @@ def apply_controls(
     scale: np.ndarray,
     translation: np.ndarray,
     values: Values,
+    *,
+    move_head: bool = True,
 ) -> Edited:
     """Add the controls to a performance; the inputs stay as they are.
 
     expression (n, 21, 3), rotation (n, 3, 3) row convention, scale (n,), translation (n, 3); n = 1 goes with
     values of any length, and one value with any n. Angles are added to (pitch, yaw, roll) in degrees and R is
-    rebuilt from them, as published. InputError as from check_controls, and for lengths that do not fit.
+    rebuilt from them, as published. move_head: terms of the `head` translate all keypoints as far as their
+    own would go, scale * coefficient * v; as published they move that keypoint alone. InputError as from
+    check_controls, and for lengths that do not fit.
     """
     checked = check_controls(values)
     frames = _frames(len(expression), checked)
@@ -160,12 +165,15 @@ def apply_controls(
     matrices = np.array(np.broadcast_to(rotation, (frames, 3, 3)), dtype=np.float32)
     sizes = np.array(np.broadcast_to(scale, (frames,)), dtype=np.float32)
     turned = {angle: np.zeros(frames) for angle in ANGLES}
+    shift = np.zeros((frames, 3))
     for control in controls():
         if control.name not in checked:
             continue
         value = np.broadcast_to(checked[control.name], (frames,))
         for term in control.terms:
-            if term.target == "expression":
+            if term.head and move_head:
+                shift[:, AXES[term.axis]] += term.coefficient * value
+            elif term.target == "expression":
                 edited[:, term.keypoint, AXES[term.axis]] += (
                     term.coefficient * _where(value, term.when)
                 ).astype(np.float32)
@@ -178,6 +186,7 @@ def apply_controls(
         changed = (angle + turned[name] for angle, name in zip(angles, ANGLES, strict=True))
         matrices = np.asarray(rotation_from_euler(*changed), dtype=np.float32)
     moved = np.array(np.broadcast_to(translation, (frames, 3)), dtype=np.float32)
+    moved += sizes[:, None] * shift.astype(np.float32)
     return Edited(edited, matrices, sizes, moved)
 
 

@@ -17,7 +17,11 @@ class Options:
     """What to do with a source and a driving performance. Defaults are the product's.
 
     driving_crop None crops a driving clip only when it is not square. `frames` is half-open on the driving
-    timeline. `controls` maps names of expression_controls.json to values in their published units.
+    timeline. `source_smoothing` steadies the motion of a clip source; `observation_variance` is that of
+    the released program's smoothing of clip sources, which upstream compatibility alone applies.
+    `steady_source_eyes` brings every frame of a clip source to the eye opening of its first, `silence_lips`
+    its lips to rest before the driving moves them; `length_policy` says what happens when source and driving
+    differ in length. `controls` maps names of expression_controls.json to values in their published units.
     """
 
     engine: Literal["auto", "mesh", "neural"] = "auto"
@@ -39,6 +43,11 @@ class Options:
     eye_gain: float = 1.0
     lip_gain: float = 1.0
     smoothing: float | Literal["off", "auto"] = "off"
+    source_smoothing: float | Literal["off", "auto"] = "off"
+    observation_variance: float = 3e-7
+    steady_source_eyes: bool = False
+    silence_lips: bool = False
+    length_policy: Literal["cut", "constant", "cycle", "mirror"] = "cut"
     crop_scale: float = 2.3
     crop_x: float = 0.0
     crop_y: float = -0.125

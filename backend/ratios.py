@@ -35,3 +35,23 @@ def ratio_change(change: np.ndarray) -> Change:
     """
     values = change.reshape(len(change), 63)[:, LIVE] @ _map()
     return Change(values[:, :2], values[:, 2], values[:, 3:7].reshape(-1, 2, 2))
+
+
+def _distance(landmarks: np.ndarray, a: int, b: int) -> np.ndarray:
+    return np.asarray(np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1), dtype=np.float64)
+
+
+def eye_ratio(landmarks: np.ndarray) -> np.ndarray:
+    """Lid distance over eye width, image-left first, (n, 2), in LivePortrait's 203 points (n, 203, 2).
+
+    The released src/utils/retargeting_utils.py.
+    """
+    pairs = (((6, 18), (0, 12)), ((30, 42), (24, 36)))
+    return np.stack(
+        [_distance(landmarks, *lids) / (_distance(landmarks, *ends) + 1e-6) for lids, ends in pairs], 1
+    )
+
+
+def lip_ratio(landmarks: np.ndarray) -> np.ndarray:
+    """Inner lip distance over mouth width, (n,), in LivePortrait's 203 points (n, 203, 2); as eye_ratio."""
+    return _distance(landmarks, 90, 102) / (_distance(landmarks, 48, 66) + 1e-6)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -41,9 +41,25 @@ class Rules:
     """With a clip as source only options.smoothing smooths, and rotations stay rotations. Theirs always
     runs a Kalman filter over each element of R and delta."""
 
+    driving_options_agree: bool = True
+    """expression-friendly is pose-friendly. Theirs multiplies the motion by the source's size over that of
+    the animation's first frame, which is the source again: by 1, but for rounding."""
+
+    translation_in_source_size: bool = True
+    """The head moves by the same share of its own size as the driver's. Theirs adds the driver's way in its
+    crop as it is, however large either head is in its own."""
+
+    lids_close_with_driver: bool = True
+    """A driver's lids that close by a share of their opening close the source's by that share. Theirs adds
+    the change, so narrow eyes never shut wide ones. Only the size of closing is changed, within limits."""
+
+    controls_move_the_head: bool = True
+    """The controls move_x and move_y move the whole head as far as they move keypoint 5 in theirs, which
+    leaves it to the networks what else follows that keypoint."""
+
 
 PRODUCT = Rules()
-UPSTREAM = Rules(False, False, False, False, False, False)
+UPSTREAM = Rules(*[False] * len(fields(Rules)))
 
 
 def rules_of(options: Options) -> Rules:

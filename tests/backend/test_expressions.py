@@ -69,13 +69,24 @@ def test_the_list_and_its_ranges() -> None:
 @pytest.mark.parametrize("name, value", PUBLISHED)
 def test_published_numbers(name: str, value: float) -> None:
     given = rest()
-    edited = apply_controls(*given, {name: value})
+    edited = apply_controls(*given, {name: value}, move_head=False)
     wanted = np.zeros((1, 21, 3))
     for (keypoint, axis), change in PUBLISHED[name, value].items():
         wanted[0, keypoint, axis] = change
     np.testing.assert_allclose(edited.expression - given[0], wanted, atol=1e-7)
     for before, after in zip(given[1:], edited[1:], strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_moving_the_head_moves_all_of_it_as_far_as_its_keypoint() -> None:
+    given = rest(3)
+    values = {"move_x": np.array([0.1, 0.0, -0.1]), "move_y": 0.05, "zoom": 1.1}
+    edited = apply_controls(*given, values)
+    np.testing.assert_array_equal(edited.expression, given[0])
+    alone = apply_controls(*given, values, move_head=False)
+    as_far = (alone.scale[:, None, None] * (alone.expression - given[0]))[:, 5]
+    np.testing.assert_allclose(edited.translation - given[3], as_far, atol=1e-7)
+    np.testing.assert_array_equal(alone.translation, given[3])
 
 
 def test_every_expression_control_is_checked_against_the_published_numbers() -> None:
