@@ -28,11 +28,12 @@ Array = NDArray[np.floating]
 DATA = Path(__file__).resolve().parent.parent / "data" / "mesh_maps.npz"
 #: Implicit keypoints to which the released model gives no expression (delta below 1e-4 in every template).
 INERT = np.array([6, 8, 9, 12, 18])
-#: The keypoint that stays with the shoulders: over the templates its delta is about -.85 times what the
-#: head's rotation does to it and -.5 times t / s (R2 .8 to .99). The published move_x and move_y controls
-#: set it far beyond.
+#: The keypoint that stays with the shoulders when the head moves: over the templates its delta is about -.85
+#: times what the head's rotation does to it and -.5 times t / s (R2 .8 to .99), so within its natural range it
+#: says nothing beyond the pose. The published move_x and move_y controls set it far beyond; then the head goes
+#: with it, as picture content goes with keypoints.
 SHOULDERS = 5
-_IDLE = 0.02  # its natural range, in which it says nothing beyond the pose
+_IDLE = 0.02  # the end of its natural range
 #: The 36 of 63 numbers of delta that live: x, y of sixteen keypoints and z of four of them.
 LIVE = np.array(
     [3 * k + a for k in (0, 1, 2, 3, 4, 5, 7, 10, 11, 13, 14, 15, 16, 17, 19, 20)
@@ -320,11 +321,11 @@ class MeshMaps:
         s1, r1, t1, e1 = self._fit_inert(driven)
         ratio = s1 / s0
         rotation = r0.transpose(0, 2, 1) @ r1
-        # Keypoint 5 stays with the shoulders (see SHOULDERS): moved on purpose, it moves the head instead.
+        # Keypoint 5 moved on purpose, far beyond its natural range, takes the head along (see SHOULDERS).
         change = e1 / s1[:, None, None] - e0 / s0[:, None, None]
         change[:, INERT] = 0.0
         push = change[:, SHOULDERS, :2]
-        t1[:, :2] -= s1[:, None] * (push - _IDLE * np.tanh(push / _IDLE))
+        t1[:, :2] += s1[:, None] * (push - _IDLE * np.tanh(push / _IDLE))
         translation = t1 - ratio[:, None] * np.einsum("nj,njk->nk", np.broadcast_to(t0, t1.shape), rotation)
         f4 = np.float32
         parts = (ratio, rotation, translation, change, s1, r1)
