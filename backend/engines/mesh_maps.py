@@ -29,9 +29,9 @@ DATA = Path(__file__).resolve().parent.parent / "data" / "mesh_maps.npz"
 #: Implicit keypoints to which the released model gives no expression (delta below 1e-4 in every template).
 INERT = np.array([6, 8, 9, 12, 18])
 #: The keypoint that stays with the shoulders when the head moves: over the templates its delta is about -.85
-#: times what the head's rotation does to it and -.5 times t / s (R2 .8 to .99), so within its natural range it
-#: says nothing beyond the pose. The published move_x and move_y controls set it far beyond; then the head goes
-#: with it, as picture content goes with keypoints.
+#: times what the head's rotation does to it and -.5 times t / s (R2 .8 to .99), so within its natural range
+#: it says nothing beyond the pose. The published move_x and move_y controls set it far beyond; then the head
+#: goes with it, as picture content goes with keypoints.
 SHOULDERS = 5
 _IDLE = 0.02  # the end of its natural range
 #: The 36 of 63 numbers of delta that live: x, y of sixteen keypoints and z of four of them.
