@@ -208,6 +208,21 @@ def print_table(rows: dict[str, dict[str, float]]) -> None:
         print("| " + " | ".join([clip, *(f"{row[name]:.3f}" for name in names)]) + " |")
 
 
+def left_out(material: Material, partner: np.ndarray) -> dict[str, dict[str, float]]:
+    """How each paired clip is met by maps fitted without it, by name; see `judge`."""
+    rows = {}
+    for clip in material.paired:
+        others = [other for other in material.paired if other is not clip]
+        rows[clip.name] = judge(Fit(others, material, material.free, partner).maps, clip)
+    return rows
+
+
+def mirrored_landmarks(material: Material) -> np.ndarray:
+    """The partner of each landmark on the other side of the face, (478,)."""
+    plain, _ = shapes.canonical_landmarks([*material.paired, *material.pictures])
+    return shapes.mirror_pairs(plain)[0]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder with driving/ and templates/")
@@ -215,12 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=DATA)
     options = parser.parse_args(arguments)
     material = read(options.data, options.cache)
-    partner, _ = shapes.mirror_pairs(shapes.canonical_landmarks([*material.paired, *material.pictures])[0])
-    rows = {}
-    for clip in material.paired:
-        others = [other for other in material.paired if other is not clip]
-        rows[clip.name] = judge(Fit(others, material, material.free, partner).maps, clip)
-    print_table(rows)
+    partner = mirrored_landmarks(material)
+    print_table(left_out(material, partner))
     fit = Fit(material.paired, material, material.free, partner)
     np.savez_compressed(options.output, **fit.compact())
     print(f"wrote {options.output} ({options.output.stat().st_size / 1000:.0f} kB)")

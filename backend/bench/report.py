@@ -55,7 +55,8 @@ class Report:
         at_most: float | None = None,
     ) -> None:
         target = at_most if at_least is None else at_least
-        self.rows.append(Row(group, name, float(value), unit, target, at_most is None))
+        limit = None if target is None else float(target)
+        self.rows.append(Row(group, name, float(value), unit, limit, at_most is None))
 
     def as_json(self) -> dict[str, Any]:
         rows = [
