@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The published retargeting rules, and the named points where the product differs.
 
-tests/data/retargeting_oracle.npz: what the released program computed (no stitching, no retargeting maps) for
-given network outputs and a template, and its smoothing of clips as source.
+test_upstream_rules.py compares upstream compatibility with the released program as a whole, and
+test_product_rules.py has the rules of the product that bear on motion sizes, lengths and lips.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ import pytest
 from backend.engines.mesh import MeshEngine
 from backend.errors import InputError
 from backend.expressions import neutral_expression
-from backend.kalman import kalman_smooth
 from backend.motion import Motion
 from backend.options import Options
 from backend.ratios import ratio_change
@@ -27,7 +25,6 @@ from backend.retargeting import retarget
 from backend.retargeting_rules import EYE_KEYPOINTS, LIP_KEYPOINTS, PRODUCT, UPSTREAM, transferred
 from backend.rotations import euler_from_rotation, geodesic_degrees, rotation_from_euler
 
-DATA = Path(__file__).parents[1] / "data"
 UP = Options(compatibility="upstream")
 PLAIN = replace(PRODUCT, lids_close_with_driver=False, translation_in_source_size=False)
 
@@ -79,38 +76,6 @@ def expression_of(x: np.ndarray, source: Motion) -> np.ndarray:
     """delta of keypoints that have the source's own pose, scale and place."""
     moved = (x - source.translation[:, None] * [1, 1, 0]) / source.scale[:, None, None]
     return moved - source.canonical @ source.rotation
-
-
-def test_released_program_without_stitching(engine: LinearEngine) -> None:
-    z = np.load(DATA / "retargeting_oracle.npz")
-    source = Motion(
-        rotation=rotation_from_euler(z["source_pitch"][:, 0], z["source_yaw"][:, 0], z["source_roll"][:, 0]),
-        expression=z["source_exp"],
-        scale=z["source_scale"][:, 0],
-        translation=z["source_t"],
-        canonical=z["source_kp"],
-        eye_ratio=z["source_eye_ratio"][None],
-        lip_ratio=z["source_lip_ratio"].reshape(1),
-    )
-    driving = Motion(
-        rotation=z["driving_R"][:, 0],
-        expression=z["driving_exp"][:, 0],
-        scale=z["driving_scale"].ravel(),
-        translation=z["driving_t"][:, 0],
-        canonical=np.zeros((21, 3)),
-        eye_ratio=z["driving_c_eyes"][:, 0],
-        lip_ratio=z["driving_c_lip"].ravel(),
-    )
-    for option in ("expression-friendly", "pose-friendly"):
-        done = retarget(source, driving, replace(UP, stitch=False, driving_option=option), engine)
-        assert np.abs(done.source - z["x_s"]).max() < 1e-5
-        assert np.abs(done.driving - z["x_d"]).max() < 1e-5
-
-
-def test_released_smoothing() -> None:
-    z = np.load(DATA / "retargeting_oracle.npz")
-    for variance in ("3e-07", "1e-05", "0.001"):
-        assert np.abs(kalman_smooth(z["smooth_in"], float(variance)) - z[f"smooth_{variance}"]).max() < 1e-7
 
 
 @pytest.mark.parametrize("compatibility", ["product", "upstream"])
