@@ -162,8 +162,8 @@ def _move_lips(app: MeshAppearance, shape: np.ndarray, change: np.ndarray) -> np
     need = wanted - (shape[:, 14, 1] - shape[:, 13, 1])
     for up, low, weight in zip(UPPER_LIP_ROWS, LOWER_LIP_ROWS, LIP_ROW_WEIGHT):
         step = need[:, None] * LIP_COLUMN * weight
-        shape[:, list(up), 1] -= 0.4 * step
-        shape[:, list(low), 1] += 0.6 * step
+        shape[:, list(up), 1] -= 0.3 * step
+        shape[:, list(low), 1] += 0.7 * step
     inner_up, inner_low = list(UPPER_LIP_ROWS[0]), list(LOWER_LIP_ROWS[0])
     gap = shape[:, inner_low, 1] - shape[:, inner_up, 1]
     rest = app.shape[inner_low, 1] - app.shape[inner_up, 1]

@@ -24,22 +24,23 @@ APPEAR = (0.012, 0.045)  # inner gap / width over which the layer fades in
 OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.4, 0.9)
 # Anatomy in outer-eye distances (about 90 mm): mean adult dental arches.
 ARCH_HALF_WIDTH, ARCH_DEPTH, ARCH_ANGLE = 0.30, 0.30, 1.25
-UPPER_EDGE, UPPER_HEIGHT = 0.034, 0.120  # incisal edge below the resting lip line; crown height
-LOWER_EDGE, LOWER_HEIGHT = 0.010, 0.105
+UPPER_EDGE = 0.034  # upper biting edge below the line of closed lips
+UPPER_HEIGHT, SHOWN_TOOTH = 0.120, 0.10  # crown, and how much of it an open mouth shows
+LOWER_EDGE, LOWER_HEIGHT = -0.024, 0.105  # lower biting edge against the upper one, jaw shut; crown
 TOOTH_WIDTHS = (8.6, 6.6, 7.6, 7.1, 6.8, 10.0)  # mm from the midline outwards
 LOWER_WIDTHS = (5.4, 6.0, 6.9, 7.0, 7.2, 11.0)
 
 
 @dataclass
 class MouthInterior:
-    """What the layer needs of one source. Colours (3,) float RGB 0..255; stomion (3,): the resting lip
-    line, canonical.
+    """What the layer needs of one source. Colours (3,) float RGB 0..255; bite (3,): where the upper front
+    teeth end, canonical.
     """
 
     skin: np.ndarray
     lip: np.ndarray
     own_gap: float
-    stomion: np.ndarray
+    bite: np.ndarray
     unit: float
 
 
@@ -66,7 +67,7 @@ def make_mouth(
         skin=cheek_colour(region, landmarks),
         lip=np.median(colours, axis=0).astype(np.float64),
         own_gap=max(own, 0.0),
-        stomion=0.5 * (shape[13] + shape[14]),
+        bite=_bite(shape, eye_unit),
         unit=eye_unit,
     )
 
@@ -74,6 +75,18 @@ def make_mouth(
 def _colourfulness(skin: np.ndarray) -> float:
     """0 for a grey picture, 1 from the saturation of a pale photograph on."""
     return min(1.0, float(np.ptp(skin)) / max(float(skin.max()), 1.0) / 0.12)
+
+
+def _bite(shape: np.ndarray, unit: float) -> np.ndarray:
+    """Where the upper front teeth end (3,), canonical: a little under the line of closed lips; in an open
+    mouth as far below the upper lip as the lower one is, but no further than a tooth is long.
+    """
+    upper, lower = shape[13], shape[14]
+    gap = float(np.clip(lower[1] - upper[1], 0.0, SHOWN_TOOTH * unit))
+    closed = 1.0 - min(1.0, gap / (0.5 * SHOWN_TOOTH * unit))
+    edge = 0.5 * (upper + lower)
+    edge[1] = upper[1] + gap + UPPER_EDGE * unit * closed
+    return edge
 
 
 def luma(colour: np.ndarray) -> float:
@@ -158,11 +171,11 @@ def _teeth(upper: bool) -> np.ndarray:
     position = (x - left) / (right - left)  # 0..1 within a tooth
     lengths = np.array([1.0, 0.93, 0.99, 0.90, 0.86, 0.84] if upper else [0.94, 0.96, 1.0, 0.93, 0.88, 0.86])
     corner = 1.0 - np.abs(2 * position - 1) ** 4 * (0.10 if upper else 0.06)
-    length = lengths[tooth] * corner
+    length = 0.96 * lengths[tooth] * corner
     y = ((np.arange(rows) + 0.5) / rows)[:, None]
     opacity = np.clip((length - y) * rows / 3.0, 0.0, 1.0)
-    bulge = 1.0 - 0.10 * np.abs(2 * position - 1) ** 3
-    gap = 1.0 - 0.20 * np.exp(-((np.minimum(position, 1 - position) * (right - left) / 2.2) ** 2))
+    bulge = 1.0 - 0.06 * np.abs(2 * position - 1) ** 3
+    gap = 1.0 - 0.13 * np.exp(-((np.minimum(position, 1 - position) * (right - left) / 2.2) ** 2))
     fade = np.array([1.0, 0.97, 0.92, 0.82, 0.70, 0.56])[tooth]
     shade = bulge * gap * fade * (0.90 + 0.12 * y)
     gum = np.clip((0.16 + 0.05 * np.cos((position - 0.5) * 2 * np.pi) * -1 - y) * 14, 0.0, 1.0)
@@ -179,7 +192,7 @@ def _arch(
     x = np.sin(angle) * ARCH_HALF_WIDTH
     z = (1.0 - np.cos(angle)) * ARCH_DEPTH + back
     rise = -0.035 * (x / ARCH_HALF_WIDTH) ** 2  # the smile line climbs to the sides
-    base = interior.stomion + np.column_stack([x, np.zeros(33), z]) * unit
+    base = interior.bite + np.column_stack([x, np.zeros(33), z]) * unit
     edge_points = base + np.column_stack([np.zeros(33), edge + rise, np.zeros(33)]) * unit
     gum_points = edge_points - np.array([0.0, height, 0.0]) * unit
     offset = np.array([0.0, drop, 0.0])
@@ -288,7 +301,7 @@ def _modelled(
     ].astype(np.float32)
 
     lower = _arch(interior, LOWER_EDGE, -LOWER_HEIGHT, jaw, 0.035)
-    upper = _arch(interior, UPPER_EDGE, UPPER_HEIGHT, 0.0, 0.0)
+    upper = _arch(interior, 0.0, UPPER_HEIGHT, 0.0, 0.0)
     for is_upper, (gum_line, edge) in ((False, lower), (True, upper)):
         gum_x, gum_y = opening.local(project(gum_line))
         edge_x, edge_y = opening.local(project(edge))
@@ -302,19 +315,18 @@ def _modelled(
         span = max(8, int(2.0 * (edge_x[-1] - edge_x[0])))
         if span < texture.shape[1]:  # as fine as it will be shown, so that no tooth flickers
             texture = cv2.resize(texture, (span, max(8, span // 4)), interpolation=cv2.INTER_AREA)
+        columns, rows = texture.shape[1], texture.shape[0]
         drawn = cv2.remap(
             texture,
-            (s * texture.shape[1] - 0.5).astype(np.float32),
-            (np.clip(v, 0, 1.5) * texture.shape[0] - 0.5).astype(np.float32),
+            (s * columns - 0.5).astype(np.float32),
+            (np.clip(v, 0.0, 1.5) * rows - 0.5).astype(np.float32),
             cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(0.0, 0.0),
+            borderMode=cv2.BORDER_REPLICATE,
         )
-        shade, opacity = drawn[..., 0], drawn[..., 1]
-        gums = np.clip(-v * 6.0, 0.0, 1.0).astype(np.float32)
-        opacity = np.where(
-            (v < 0) & (s >= 0) & (s <= 1), 1.0 - np.clip((-v - 0.5) * 3, 0, 1), opacity
-        ).astype(np.float32)
+        shade = drawn[..., 0]
+        gums = np.clip(-v * 5.0, 0.0, 1.0).astype(np.float32)
+        opacity = np.where(v < 0, 1.0 - np.clip((-v - 0.6) * 3.0, 0.0, 1.0), drawn[..., 1])
+        opacity = np.where((s >= 0.0) & (s <= 1.0) & (v <= 1.0), opacity, 0.0).astype(np.float32)
         colour = tooth.astype(np.float32) * shade[..., None] * np.float32(1.0 if is_upper else 0.86)
         colour += (gum.astype(np.float32) * 0.8 - colour) * gums[..., None]
         inside += (colour - inside) * opacity[..., None]
@@ -325,7 +337,7 @@ def _modelled(
     top = np.interp(x, opening.across, opening.upper)
     overhang = np.clip((y - top) / max(0.10 * opening.width, 1e-3), 0.0, 1.0)
     corner = 1.0 - 0.55 * np.clip(np.abs(x) / half, 0, 1) ** 3
-    inside *= ((0.66 + 0.34 * np.clip(light_in, 0, 1)) * (0.74 + 0.26 * overhang) * corner)[..., None].astype(
+    inside *= ((0.76 + 0.24 * np.clip(light_in, 0, 1)) * (0.80 + 0.20 * overhang) * corner)[..., None].astype(
         np.float32
     )
     return inside
