@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from backend.errors import WeightsError
-from backend.models import devices, store
-from backend.models.catalogue import FILES, ModelFile
+from backend.models import catalogue, devices, store
+from backend.models.catalogue import ModelFile
 from backend.models.weight_files import check_structure
 from backend.options import Options
 
@@ -46,7 +46,7 @@ class NotAvailable:
     advice: str
 
 
-def find(options: Options, files: Sequence[ModelFile] = FILES) -> FoundModels | NotAvailable:
+def find(options: Options, files: Sequence[ModelFile] | None = None) -> FoundModels | NotAvailable:
     """What a job with these options has: only outlines of files are read, PyTorch is not imported.
 
     With engine "auto" a GPU is needed: on a CPU the mesh engine is the better choice. With engine "neural"
@@ -62,6 +62,7 @@ def find(options: Options, files: Sequence[ModelFile] = FILES) -> FoundModels | 
     if torch is None:
         profile = "neural-cuda" if device == "cuda" else "neural-cpu"
         return NotAvailable("no-torch", "PyTorch is not installed", install_advice(profile))
+    files = catalogue.FILES if files is None else files
     folder = store.models_folder(options.models)
     fetch = "python -m backend models download" + (f" --models {folder}" if options.models else "")
     missing = [file for file in files if file.required and store.locate(folder, file) is None]

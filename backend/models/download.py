@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.errors import DownloadError, InputError, OutputError, WeightsError
-from backend.models import hub, store, transfer
-from backend.models.catalogue import FILES, REPOSITORY, ModelFile
+from backend.models import catalogue, hub, store, transfer
+from backend.models.catalogue import REPOSITORY, ModelFile
 from backend.models.weight_files import check_structure
 
 SPARE = 16 << 20  # bytes of disk that stay free
@@ -62,7 +62,7 @@ def make_plan(
     revision: str | None = None,
     replacing: bool = False,
     offline: bool = False,
-    files: Sequence[ModelFile] = FILES,
+    files: Sequence[ModelFile] | None = None,
 ) -> Plan:
     """Look at the folder and, if anything is missing or damaged, at the hub. Nothing is fetched or written.
 
@@ -70,6 +70,7 @@ def make_plan(
     catalogue knows by SHA-256; whoever names a revision trusts its checksums. `replacing` fetches what is
     sound but not the same, too. Raises DownloadError or InputError.
     """
+    files = catalogue.FILES if files is None else files
     found = {file.name: _sound(folder, file) for file in files}
     if not replacing and revision is None and all(found.values()):
         kept = ((file, path) for file in files if (path := found[file.name]) is not None)

@@ -191,7 +191,7 @@ def explain_status(status: int, what: str, address: str, details: str = "") -> D
             details,
         )
     if status == 429:
-        return DownloadError(f"{address} wants fewer requests (HTTP 429).", _LATER, details)
+        return DownloadError(f"{address} puts off {what}: too many requests (HTTP 429).", _LATER, details)
     return DownloadError(f"{address} failed with HTTP {status} for {what}.", _LATER, details)
 
 

@@ -158,7 +158,7 @@ def _pieces(client: Any, wanted: Wanted, have: int) -> Any:
             if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 yield b""
                 have = 0
-            for piece in response.iter_raw(PIECE):
+            for piece in response.iter_raw():  # as it comes: filling pieces up would lose their beginnings
                 have += len(piece)
                 yield piece
     except (httpx.TransportError, httpx.StreamError) as error:

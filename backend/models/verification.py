@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backend.errors import InputError, WeightsError
-from backend.models import store
-from backend.models.catalogue import FILES, ModelFile
+from backend.models import catalogue, store
+from backend.models.catalogue import ModelFile
 from backend.models.download import sha256_of
 from backend.models.weight_files import check_structure
 
@@ -44,14 +44,14 @@ class Checked:
 
 def verify(
     folder: Path,
-    files: Sequence[ModelFile] = FILES,
+    files: Sequence[ModelFile] | None = None,
     hashing: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> list[Checked]:
     """Check every file: structure always, SHA-256 with `hashing` (reads every byte)."""
     record = store.read_record(folder)
     checked = []
-    for file in files:
+    for file in catalogue.FILES if files is None else files:
         if progress is not None:
             progress(file.name)
         checked.append(check(file, store.locate(folder, file), record, hashing))
