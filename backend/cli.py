@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -140,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(Cancelled("Interrupted.", "Finished frames are kept."), INTERRUPTED, verbose, as_json)
     except BrokenPipeError:
-        sys.stderr.close()  # nobody reads any more; nothing is left to be said
+        # Nobody reads any more; without this Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAULT
     except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours is one line too
         hint = "" if verbose else "Run again with --verbose for details."

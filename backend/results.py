@@ -135,7 +135,9 @@ class ClipResult:
     def check(self, inputs: Iterable[Path]) -> None:
         if self.path.is_dir():
             raise InputError(f"{self.path} is a folder.", "Give a file name that ends in .mp4.")
-        refuse_overwriting(self.path, inputs)
+        inputs = list(inputs)
+        for place in (self.path, self.path.with_name(f"{self.path.stem}.partial.mp4")):
+            refuse_overwriting(place, inputs)
         check_writable(self.path.parent)
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise OutputError(f"{self.path} is write-protected.", "Choose another name.")
@@ -175,9 +177,9 @@ class FolderResult:
         self.path = path
 
     def check(self, inputs: Iterable[Path]) -> None:
-        refuse_overwriting(self.path, inputs)
-        for name in ("motion.npz", "result.json"):
-            refuse_overwriting(self.path / name, inputs)
+        inputs = list(inputs)
+        for place in (self.path, self.path / "motion.npz", self.path / "result.json", *self._frames()):
+            refuse_overwriting(place, inputs)
         check_writable(self.path)
         if self._frames() and not self._is_ours():
             raise InputError(

@@ -15,7 +15,7 @@ from backend.errors import LivePortraitError
 GROUP = "maps fitted without the clip"
 STEADY_EYES = {"d1": 0.95, "d2": 0.95, "d7": 0.95}  # least correlation of the eye ratio; others OTHER_EYES
 OTHER_EYES = 0.88
-LIPS, LIPS_MOVE = 0.93, 0.1  # least correlation of the lip ratio where it spans that much (talk opens to .05-.3)
+LIPS, LIPS_MOVE = 0.93, 0.1  # least correlation of the lip ratio where it spans so much; talk opens to .3
 EXPLAINED = 0.65  # of delta's variance, on average
 
 

@@ -257,6 +257,10 @@ def test_inputs_are_never_overwritten(
     assert "input of this job" in fail("animate", astronaut, mine, "-o", mine)
     assert mine.read_bytes() == clip.read_bytes()
     assert "input of this job" in fail("animate", astronaut, talking, "-o", talking)
+    assert "input of this job" in fail("animate", talking / "000003.png", "nod", "-o", talking)
+    part = tmp_path / "new.partial.mp4"
+    part.write_bytes(clip.read_bytes())
+    assert "input of this job" in fail("animate", astronaut, part, "-o", tmp_path / "new.mp4")
     motion = talking / "motion.npz"
     assert "input of this job" in fail("render", astronaut, motion, "-o", talking)
     assert "input of this job" in fail("capture", motion, "-o", motion)
