@@ -15,6 +15,7 @@ from typing import Any
 
 from backend.expressions import controls
 from backend.options import REGIONS, Options
+from backend.timeline import LENGTH_POLICIES
 
 # What people write for the rates of television, which are not these decimals.
 BROADCAST_RATES = {
@@ -71,6 +72,31 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
         default=default.reference_frame,
         metavar="N|auto",
         help="the driving frame that counts as rest, 0 is the first that is used [0]",
+    )
+
+    clips = parser.add_argument_group("clips as source")
+    clips.add_argument(
+        "--length-policy",
+        choices=LENGTH_POLICIES,
+        default=default.length_policy,
+        help="where source and driving differ in length: stop with the shorter, hold its last frame, start it"
+        " over, or run it back and forth [cut]",
+    )
+    clips.add_argument(
+        "--source-smoothing",
+        type=smoothing,
+        default=default.source_smoothing,
+        metavar="off|auto|VALUE",
+        help="steady the source's own motion [off]",
+    )
+    _flag(clips, "steady-source-eyes", default.steady_source_eyes, "open its eyes as in its first frame")
+    _flag(clips, "silence-lips", default.silence_lips, "let its lips rest before the driving moves them")
+    clips.add_argument(
+        "--observation-variance",
+        type=number(above=0),
+        default=default.observation_variance,
+        metavar="VALUE",
+        help="smoothing in upstream compatibility [3e-7]",
     )
 
     crop = parser.add_argument_group("crop")

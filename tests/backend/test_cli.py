@@ -45,6 +45,8 @@ def test_every_word_of_the_contract_is_understood() -> None:
         *("--crop-x", "0.1", "--crop-y", "-0.2", "--driving-crop-scale", "2", "--driving-crop-x", "0.1"),
         *("--driving-crop-y", "-0.3", "--reference-frame", "auto", "--face", "1", "--frames", "10:20"),
         *("--fps", "30000/1001", "--compatibility", "upstream"),
+        *("--length-policy", "mirror", "--source-smoothing", "auto", "--observation-variance", "1e-5"),
+        *("--steady-source-eyes", "--silence-lips"),
     )
     assert options == Options(
         engine="mesh",
@@ -77,6 +79,11 @@ def test_every_word_of_the_contract_is_understood() -> None:
         frames=(10, 20),
         fps=Fraction(30000, 1001),
         compatibility="upstream",
+        length_policy="mirror",
+        source_smoothing="auto",
+        observation_variance=1e-5,
+        steady_source_eyes=True,
+        silence_lips=True,
     )
 
 
@@ -122,6 +129,9 @@ def test_frame_ranges_are_half_open_and_may_be_open(text: str, frames: tuple[int
         ("--multiplier", "nan"),
         ("--crop-scale", "0"),
         ("--smoothing", "-1"),
+        ("--source-smoothing", "-1"),
+        ("--observation-variance", "0"),
+        ("--length-policy", "stretch"),
         ("--reference-frame", "first"),
         ("--region", "ears"),
         ("--engine", "magic"),
