@@ -241,12 +241,17 @@ def test_a_process_that_is_killed_leaves_a_part_that_plays(tmp_path: Path) -> No
     assert len(shown) >= 150 and shown == list(range(len(shown)))
 
 
+@pytest.mark.parametrize("silent", [False, True])
 def test_no_room_to_rewrite_still_gives_the_whole_clip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
+    rewrite = clip_writer._rewrite
+
     def full(source: Path, target: Path) -> None:
-        target.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        rewrite(source, target)
+        target.write_bytes(target.read_bytes()[:-100])
+        if not silent:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(clip_writer, "_rewrite", full)
     with ClipWriter(tmp_path / "clip.mp4", Fraction(25), SIDE, SIDE) as writer:
