@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from backend.capture import _Chunk, _filled, wants_crop
+from backend.bench.face import drawn_face
+from backend.capture import _Chunk, _filled, capture_stream, wants_crop
+from backend.driving import open_driving
+from backend.errors import Cancelled, InputError
 from backend.motion import FRAME_SHAPES, Motion
 from backend.options import Options
 from backend.spool import Spool
+from tests.backend.fakes import FakeEngine
 from tests.backend.synthetic_motion import make_motion
 
 
@@ -70,3 +77,67 @@ def test_a_spool_gives_back_what_it_took() -> None:
             spool.read([5])
         with pytest.raises(ValueError, match="expected"):
             spool.append(np.zeros((1, 2, 3)))
+
+
+LEVELS = (1.0, 0.9, None, 0.8, 0.7, 0.6)  # brightness of a clip's frames; None is a frame without a face
+
+
+@pytest.fixture(scope="module")
+def darkening(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sequence, 360 x 256, of a face that stands still while the light goes."""
+    folder = tmp_path_factory.mktemp("darkening")
+    face = cv2.copyMakeBorder(drawn_face(256), 0, 0, 70, 34, cv2.BORDER_REPLICATE)
+    for number, level in enumerate(LEVELS):
+        picture = np.full_like(face, 128) if level is None else (face * level).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), picture[:, :, ::-1])
+    return folder
+
+
+class Watching(FakeEngine):
+    """Keeps the brightness of the crops that it is shown, as the scale of its motion."""
+
+    def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
+        motion = super().measure(crops, landmarks)
+        return replace(motion, scale=crops.mean(axis=(1, 2, 3)))
+
+
+@pytest.mark.parametrize("crop", [None, False], ids=["cropped", "whole"])
+def test_an_engine_that_measures_pixels_sees_the_right_ones(darkening: Path, crop: bool | None) -> None:
+    """With a crop the clip is read twice; a frame without a face must not shift the others."""
+    engine = Watching(native=False)
+    stream = capture_stream(open_driving(darkening), Options(driving_crop=crop), engine, mouths=True)
+    motion = Motion.concatenate(list(stream.chunks))
+    assert motion.valid.tolist() == [level is not None for level in LEVELS]
+    assert motion.mouth is None
+    assert engine.crops == [(5, 256, 256, 3)]
+    brightness = motion.scale / motion.scale[0]
+    assert_allclose(brightness, [1.0, 0.9, 0.85, 0.8, 0.7, 0.6], atol=0.02)
+
+
+def test_an_engine_that_measures_landmarks_is_shown_no_pixels(darkening: Path) -> None:
+    engine = FakeEngine()
+    stream = capture_stream(open_driving(darkening), Options(), engine, mouths=True)
+    motion = Motion.concatenate(list(stream.chunks))
+    assert engine.crops == [(5, 0, 0, 3)]
+    assert motion.mouth is not None and len(motion.mouth) == len(LEVELS)
+
+
+def test_frames_are_counted_from_the_clips_first(darkening: Path) -> None:
+    stream = capture_stream(open_driving(darkening), Options(frames=(3, 5)), FakeEngine())
+    assert stream.start == pytest.approx(3 / 25)
+    assert stream.total == 2
+    assert sum(len(part) for part in stream.chunks) == 2
+
+
+def test_a_range_without_frames_is_refused(darkening: Path) -> None:
+    stream = capture_stream(open_driving(darkening), Options(frames=(90, None)), FakeEngine())
+    with pytest.raises(InputError, match="--frames 90:"):
+        list(stream.chunks)
+
+
+def test_cancelling_ends_the_capture(darkening: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    stream = capture_stream(open_driving(darkening), Options(), FakeEngine(), cancel=cancel)
+    with pytest.raises(Cancelled):
+        next(stream.chunks)
