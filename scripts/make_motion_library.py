@@ -231,7 +231,7 @@ def laugh() -> Performance:
     beat = 0.5 - 0.5 * np.cos(2 * np.pi * np.cumsum(1 / pace))
     burst = strength * beat
     p.add(
-        lips_open=26 * keys(p.n, (10, 0), (18, 1), (56, 0.6), (66, 0.85), (92, 0.45), (112, 0)) + 24 * burst
+        lips_open=26 * keys(p.n, (10, 0), (18, 1), (56, 0.6), (66, 0.85), (92, 0.45), (112, 0)) + 27 * burst
     )
     p.key("smile", (6, 0), (18, 1.1), (70, 1.05), (100, 0.8), (130, 0))
     p.key("grin", (10, 0), (20, 6), (60, 4.5), (76, 5), (104, 1.5), (124, 0))
