@@ -10,10 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.errors import Cancelled
 from backend.progress import JSON_INTERVAL, JsonLines
+
+if TYPE_CHECKING:
+    from backend.models import Checked, Item, Plan, Transferred
 
 AddCommand = Callable[[Any, str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -62,7 +65,7 @@ def _list(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _state(item: Any) -> str:
+def _state(item: Checked) -> str:
     if item.state == "good":
         return "here"
     return item.state if item.state != "damaged" else f"damaged: {item.said}"
@@ -92,7 +95,7 @@ def _download(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _show_plan(plan: Any, as_json: bool) -> None:
+def _show_plan(plan: Plan, as_json: bool) -> None:
     """What will be fetched, with sizes and licences, before anything is."""
     from backend.models.catalogue import REPOSITORY
 
@@ -133,7 +136,7 @@ def _show_plan(plan: Any, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _intent(item: Any) -> str:
+def _intent(item: Item) -> str:
     if not item.fetch:
         return "is here"
     return f"go on from {_megabytes(item.have)}" if item.have else "fetch"
@@ -180,7 +183,7 @@ def _show_table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ..
 
 
 @contextlib.contextmanager
-def _reporting(as_json: bool) -> Iterator[Callable[[Any], None]]:
+def _reporting(as_json: bool) -> Iterator[Callable[[Transferred], None]]:
     """How progress is told: JSON lines when asked for, a bar on a terminal, else not at all."""
     if as_json:
         yield _json_report()
@@ -191,10 +194,10 @@ def _reporting(as_json: bool) -> Iterator[Callable[[Any], None]]:
         yield lambda moved: None
 
 
-def _json_report() -> Callable[[Any], None]:
+def _json_report() -> Callable[[Transferred], None]:
     lines, last = JsonLines(sys.stdout), [0.0]
 
-    def report(moved: Any) -> None:
+    def report(moved: Transferred) -> None:
         now = time.monotonic()
         if now - last[0] < JSON_INTERVAL and moved.done < moved.size:
             return
@@ -212,7 +215,7 @@ def _json_report() -> Callable[[Any], None]:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Callable[[Any], None]]:
+def _bar() -> Iterator[Callable[[Transferred], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -233,7 +236,7 @@ def _bar() -> Iterator[Callable[[Any], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("Asking the hub", total=None)
 
-        def report(moved: Any) -> None:
+        def report(moved: Transferred) -> None:
             progress.update(task, description=moved.name, completed=moved.all_done, total=moved.all_size)
 
         yield report

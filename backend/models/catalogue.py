@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 
 REPOSITORY = "KwaiVGI/LivePortrait"
-LICENCE_TEXT = "https://huggingface.co/KwaiVGI/LivePortrait (MIT)"
 
 Layout = Mapping[str, Mapping[str, tuple[int, ...]]]  # part -> key -> shape; "" where there is one part
 

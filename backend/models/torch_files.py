@@ -23,7 +23,7 @@ from backend.errors import WeightsError
 MAXIMUM_PICKLE = 4 << 20  # bytes; the released ones are under 100 kB
 MAXIMUM_ENTRIES = 20_000
 
-_NOTHING_RUN = "Nothing in it was run. Fetch the file again: python -m backend models download --replace"
+_NOTHING_RUN = "Nothing in it was run. Fetch the file again: python -m backend models download"
 STORAGES = {
     "FloatStorage": ("float32", 4),
     "HalfStorage": ("float16", 2),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,16 +138,16 @@ def _receive_all(
     return digest.hexdigest()
 
 
-def _pieces(client: Any, wanted: Wanted, have: int) -> Any:
+def _pieces(client: Any, wanted: Wanted, have: int) -> Iterator[bytes]:
     """The content from byte `have` on; an empty piece first if it comes from the beginning after all."""
     from huggingface_hub.utils import httpx
 
-    address = wanted.url.split("/", 3)
-    hub_address = "/".join(address[:3])
+    hub_address = "/".join(wanted.url.split("/", 3)[:3])
+    headers = hub.headers()
+    if have:
+        headers["Range"] = f"bytes={have}-"
     try:
-        with client.stream(
-            "GET", wanted.url, headers={**hub.headers(), **({"Range": f"bytes={have}-"} if have else {})}
-        ) as response:
+        with client.stream("GET", wanted.url, headers=headers) as response:
             status = response.status_code
             if status in _PASSING:
                 raise _Broken(hub.explain_status(status, wanted.name, hub_address))
@@ -155,7 +155,9 @@ def _pieces(client: Any, wanted: Wanted, have: int) -> Any:
                 raise _Broken(_short(wanted, have))
             if status not in (200, 206):
                 raise hub.explain_status(status, wanted.name, hub_address)
-            if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                raise _Broken(_short(wanted, have))
+            if have and status == 200:
                 yield b""
                 have = 0
             for piece in response.iter_raw():  # as it comes: filling pieces up would lose their beginnings

@@ -21,8 +21,8 @@ class FakeHub:
 
     `faults[path]` is a list used up request by request: an int is a status; ("break", n) sends n bytes and
     hangs up; ("short", n) pretends that n bytes are all; ("hang", _) says nothing; ("wrong", _) sends other
-    bytes; "ignore-range" answers from the beginning. `api_status` fails the API; `listed` replaces what it
-    says of a file.
+    bytes; "ignore-range" and "wrong-range" answer from the beginning. `api_status` fails the API; `listed`
+    replaces what it says of a file.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -114,6 +114,7 @@ class FakeHub:
             if begin >= len(content):
                 send(request, 416)
                 return
+            begin = 0 if kind == "wrong-range" else begin
             status, headers = 206, {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
         body = content[begin:]
         if kind == "break":

@@ -7,9 +7,11 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -162,8 +164,9 @@ def test_the_next_run_goes_on_from_where_the_last_one_ended(
     assert content_of(tmp_path) == released
 
 
-def test_servers_that_ignore_ranges_begin_anew(the_hub: FakeHub, released, tmp_path: Path) -> None:
-    the_hub.faults[STITCHING] = [("break", 1000), "ignore-range"]
+@pytest.mark.parametrize("fault", ["ignore-range", "wrong-range"])
+def test_servers_that_know_no_ranges_are_borne(fault, the_hub: FakeHub, released, tmp_path: Path) -> None:
+    the_hub.faults[STITCHING] = [("break", 1000), fault]
     fetch(tmp_path)
     assert content_of(tmp_path) == released
 
@@ -325,23 +328,43 @@ def test_a_disk_that_fills_up_keeps_what_fits(the_hub: FakeHub, released, tmp_pa
     assert content_of(tmp_path) == released
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
-def test_a_limit_on_the_size_of_files_ends_in_one_line(the_hub: FakeHub, released, tmp_path: Path) -> None:
-    program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "from dataclasses import replace; from pathlib import Path; import json\n"
-        "from backend.models import catalogue, make_plan, carry_out; from backend.errors import OutputError\n"
+def program(folder: Path, before: str = "") -> subprocess.Popen[str]:
+    """`models download` into the folder in a process of its own, with this test's catalogue."""
+    text = (
+        f"{before}\nimport json, sys; from dataclasses import replace\n"
+        "from backend.cli import main; from backend.models import catalogue\n"
         "known = json.loads(sys.argv[2])\n"
         "catalogue.FILES = tuple(replace(f, **known[f.name]) for f in catalogue.FILES if f.name in known)\n"
-        "try: carry_out(make_plan(Path(sys.argv[1])))\n"
-        "except OutputError as error: print(error)\n"
+        "sys.exit(main(['models', 'download', '--models', sys.argv[1]]))\n"
     )
     known = {file.name: {"size": file.size, "sha256": file.sha256} for file in catalogue.FILES}
-    command = [sys.executable, "-c", program, str(tmp_path), json.dumps(known)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "cannot be written (File too large)" in result.stdout, result.stderr
-    assert result.stdout.count("\n") == 1
+    command = [sys.executable, "-c", text, str(folder), json.dumps(known)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_limit_on_the_size_of_files_ends_in_one_line(the_hub: FakeHub, released, tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    running = program(tmp_path, limit)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 1
+    assert "cannot be written (File too large)" in said and said.count("\n") == 1
     assert not (tmp_path / STITCHING).exists()
+    fetch(tmp_path)
+    assert content_of(tmp_path) == released
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole consoles")
+def test_ctrl_c_ends_in_one_line_and_keeps_what_has_come(the_hub: FakeHub, released, tmp_path: Path) -> None:
+    the_hub.faults[STITCHING] = [("break", 1000), ("hang", 0)]
+    running = program(tmp_path)
+    while len(the_hub.ranges(STITCHING)) < 2 and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert said.startswith("error: Interrupted.") and said.count("\n") == 1
+    assert make_plan(tmp_path).items[0].have == 1000
     fetch(tmp_path)
     assert content_of(tmp_path) == released
 
