@@ -234,6 +234,7 @@ class MeshMaps:
         self._keypoints = n["canonical_keypoints"]
         self._landmarks = n["canonical_landmarks"]
         self._weights = n["rigid_weights"]
+        self.rigid_weights: Array = n["rigid_weights"]  # (478,): 0 where a landmark takes part in expressions
         self._rigid = np.flatnonzero(self._weights)
         self._depth_weight = float(n["depth_weight"])
         self._encoder = n["encoder"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rotations import euler_from_rotation, rotation_from_euler
+from .mesh_maps import similarity
 from .mesh_source import MeshAppearance, smoothstep
 from .mesh_topology import EYES, FACE_POINTS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS, topology
 
@@ -91,8 +92,11 @@ def move(app: MeshAppearance, pose: tuple[np.ndarray, np.ndarray, np.ndarray], d
     _move_lids(app, shape, residual, opening)
     gap = _move_lips(app, shape, np.asarray(decoded.lip_ratio, np.float64))
     face = _pose(app, shape, ratio, rotation, translation)
-    rigid = _pose(app, np.broadcast_to(app.shape, shape.shape), ratio, rotation, translation)
-    outer, hull = _surroundings(app, ratio, rotation, translation, face, rigid)
+    # The model's own pose leans a little with the expression and its delta makes up for that. Hair, eyeballs
+    # and teeth have no delta, so they go by the pose that the moved face itself shows.
+    pose = _shown_pose(app, face)
+    rigid = _apply(app.landmarks, *pose)
+    outer, hull = _surroundings(app, *pose, face, rigid)
     # The lower teeth go with the jaw; the lower lip tells its drop best, less what lips do with clenched
     # teeth.
     jaw = 0.9 * np.clip(shape[:, 14, 1] - app.shape[14, 1] - 0.03 * app.eye_unit, 0.0, None)
@@ -104,9 +108,22 @@ def move(app: MeshAppearance, pose: tuple[np.ndarray, np.ndarray, np.ndarray], d
         np.asarray(decoded.gaze, np.float64),
         gap,
         jaw,
-        (ratio, rotation, translation),
+        pose,
         hull,
     )
+
+
+def _shown_pose(app: MeshAppearance, face: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The similarity that takes the source's steady landmarks to the moved ones, per frame."""
+    used = np.flatnonzero(app.steady)
+    return similarity(app.landmarks[used], face[:, used], app.steady[used])
+
+
+def _apply(
+    points: np.ndarray, ratio: np.ndarray, rotation: np.ndarray, translation: np.ndarray
+) -> np.ndarray:
+    """points (m,3) under n similarities -> (n,m,3)."""
+    return ratio[:, None, None] * (points @ rotation) + translation[:, None]
 
 
 def _pose(
@@ -190,7 +207,7 @@ def _surroundings(
     They follow the head, less with distance; what lies outside the person hardly moves.
     """
     rest = app.rest[FACE_POINTS:]
-    turned = ratio[:, None, None] * (rest @ rotation) + translation[:, None]
+    turned = _apply(rest, ratio, rotation, translation)
     shift = (turned - rest)[..., :2]
     unit = app.eye_unit * app.scale
     # The band round the person over which the motion dies away is as wide as it must be for no triangle to

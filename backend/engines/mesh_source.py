@@ -34,7 +34,8 @@ class MeshAppearance:
 
     region: (h,w,3) uint8; placement: (2,3) crop coordinates [-1,1] -> continuous region pixels.
     shape: (478,3) the landmarks without pose, LivePortrait's canonical units; scale, rotation (3,3),
-    translation (3,) put them into crop coordinates. rest: (v,3) all vertices in crop coordinates; the first
+    translation (3,) put them into crop coordinates. landmarks: (478,3) there; steady: (478,) how little each takes part in
+    expressions, 0..1. rest: (v,3) all vertices in crop coordinates; the first
     468 are the face.
     """
 
@@ -47,6 +48,8 @@ class MeshAppearance:
     eye_unit: float
     eye_ratio: np.ndarray
     lip_ratio: float
+    landmarks: np.ndarray
+    steady: np.ndarray
     rest: np.ndarray
     rest_px: np.ndarray
     outer_triangles: np.ndarray
@@ -142,6 +145,8 @@ def make_appearance(
         eye_unit=eye_unit,
         eye_ratio=measured.eye_ratio[0].astype(np.float64),
         lip_ratio=float(measured.lip_ratio[0]),
+        landmarks=crop_landmarks,
+        steady=maps.rigid_weights,
         rest=rest,
         rest_px=np.concatenate([landmarks[:FACE_POINTS, :2], outer_px]).astype(np.float64),
         outer_triangles=outer_triangles,
