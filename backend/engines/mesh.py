@@ -35,9 +35,7 @@ def _directions(tables: tuple) -> np.ndarray:
 
 
 class MeshEngine:
-    """The seam of DESIGN.md section 3; see each method. Not thread-safe per appearance: a render reuses its
-    buffers.
-    """
+    """See `engines.Engine`. Not for several threads on one appearance: a render reuses its buffers."""
 
     name = "mesh"
     device = "cpu"

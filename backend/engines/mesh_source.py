@@ -34,9 +34,9 @@ class MeshAppearance:
 
     region: (h,w,3) uint8; placement: (2,3) crop coordinates [-1,1] -> continuous region pixels.
     shape: (478,3) the landmarks without pose, LivePortrait's canonical units; scale, rotation (3,3),
-    translation (3,) put them into crop coordinates. landmarks: (478,3) there; steady: (478,) how little each takes part in
-    expressions, 0..1. rest: (v,3) all vertices in crop coordinates; the first
-    468 are the face.
+    translation (3,) put them into crop coordinates, where they are `landmarks` (478,3). steady: (478,), 0
+    where a landmark takes part in expressions. rest: (v,3) all vertices in crop coordinates; the first 468
+    are the face.
     """
 
     region: np.ndarray
