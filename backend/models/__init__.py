@@ -12,7 +12,7 @@ from backend.models.catalogue import FILES, REPOSITORY, ModelFile
 from backend.models.download import Item, Plan, Transferred, carry_out, make_plan
 from backend.models.store import locate_all, models_folder
 from backend.models.verification import Checked, verify
-from backend.models.weight_files import check_structure, key_in_part, read_safetensors
+from backend.models.weight_files import check_structure, key_in_part
 
 __all__ = [
     "FILES",
@@ -31,6 +31,5 @@ __all__ = [
     "locate_all",
     "make_plan",
     "models_folder",
-    "read_safetensors",
     "verify",
 ]

@@ -20,6 +20,18 @@ from typing import Any, NoReturn
 
 from backend.errors import WeightsError
 
+# What zipfile raises for damage. None of the parts that are read is compressed, so no decompressor has a say.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+
 MAXIMUM_PICKLE = 4 << 20  # bytes; the released ones are under 100 kB
 MAXIMUM_ENTRIES = 20_000
 
@@ -76,7 +88,7 @@ def read_torch(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, path.name)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(
             f"{path.name} is cut short, damaged or no PyTorch file.",
             "Fetch it again: python -m backend models download",
@@ -91,10 +103,13 @@ def _read(archive: zipfile.ZipFile, name: str) -> Any:
     descriptions = [entry for entry in entries if re.fullmatch(r"[^/]+/data\.pkl", entry)]
     if len(descriptions) != 1:
         _refuse(name, "is a zip, but not one that PyTorch wrote")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        _refuse(name, "is compressed, as PyTorch's own files never are")
     folder = descriptions[0].removesuffix("data.pkl")
-    order = entries.get(f"{folder}byteorder")
-    if order is not None and archive.read(order)[:16] != b"little":
-        _refuse(name, "was written on a big-endian machine")
+    if f"{folder}byteorder" in entries:
+        with archive.open(f"{folder}byteorder") as file:
+            if file.read(16) != b"little":
+                _refuse(name, "was written on a big-endian machine")
     with archive.open(descriptions[0]) as file:
         description = file.read(MAXIMUM_PICKLE + 1)
     if len(description) > MAXIMUM_PICKLE:
@@ -111,7 +126,7 @@ def _read(archive: zipfile.ZipFile, name: str) -> Any:
     for key, (dtype, count) in machine.storages.items():
         entry = entries.get(f"{folder}data/{key}")
         size = dict(STORAGES.values())[dtype] * count
-        if entry is None or entry.file_size != size or entry.compress_type != zipfile.ZIP_STORED:
+        if entry is None or entry.file_size != size:
             _refuse(name, f"lacks the numbers of part {key[:20]}, or has too few or too many")
     return content
 

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a file of weights is whole and of the right network, told from its outline alone (milliseconds, and
-nothing in it is run); and the numbers of a .safetensors file.
+nothing in it is run).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import mmap
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import numpy as np
 
 from backend.errors import WeightsError
 from backend.models.catalogue import ModelFile
@@ -69,7 +66,7 @@ def read_outline(file: ModelFile, path: Path) -> Outline:
     """
     parts = list(file.layout or {})
     if path.suffix == ".safetensors":
-        content: Any = {key: tensor for key, (tensor, _) in _read_header(path)[0].items()}
+        content: Any = {key: tensor for key, (tensor, _) in _read_header(path).items()}
         if parts != [""]:
             content = {part: {key: content[key] for key in content if key.startswith(part)} for part in parts}
     else:
@@ -117,29 +114,8 @@ def _spoken(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "one number"
 
 
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors file: views of the file in C order, copied where they are written to.
-
-    Types that numpy lacks (bfloat16) raise WeightsError, as do files that are cut short or damaged.
-    """
-    try:
-        header, start = _read_header(path)
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except OSError as error:
-        raise WeightsError(f"{path.name} cannot be read ({error.strerror}).", "Make it readable.") from error
-    arrays = {}
-    for key, (tensor, begin) in header.items():
-        if tensor.dtype == "bfloat16":
-            raise WeightsError(f"{path.name} holds bfloat16 numbers.", "Use the file in float32 or float16.")
-        number = np.dtype(tensor.dtype).newbyteorder("<")
-        values = np.frombuffer(content, number, math.prod(tensor.shape), start + begin)
-        arrays[key] = values.reshape(tensor.shape)
-    return arrays
-
-
-def _read_header(path: Path) -> tuple[dict[str, tuple[Tensor, int]], int]:
-    """Key -> (tensor, first byte after the header), and where the header ends.
+def _read_header(path: Path) -> dict[str, tuple[Tensor, int]]:
+    """Key -> (tensor, place of its first byte after the header).
 
     The format: 8 bytes size of the header, little-endian; JSON; the numbers, without gaps to the end.
     """
@@ -163,7 +139,7 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[Tensor, int]], int]:
     if 8 + length + end != size:
         sizes = f"{size} bytes instead of {8 + length + end}"
         raise WeightsError(f"{name} is cut short or damaged: {sizes}.", _FETCH)
-    return header, 8 + length
+    return header
 
 
 def _placed(entry: dict[str, Any]) -> tuple[Tensor, int]:

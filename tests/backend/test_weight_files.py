@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import struct
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from backend.errors import WeightsError
 from backend.models.catalogue import FILES
 from backend.models.torch_files import Tensor, read_torch
-from backend.models.weight_files import check_structure, read_outline, read_safetensors
+from backend.models.weight_files import check_structure, read_outline
 from tests.backend.weight_writers import (
     Pickle,
     arrays_of,
@@ -155,7 +154,7 @@ def test_tensors_have_to_lie_inside_their_numbers(tmp_path: Path) -> None:
     lying.storages = []
     assert "lacks the numbers" in refusal(LOOK, write_pth(tmp_path / "c.pth", lying))
     packed = write_pth(tmp_path / "d.pth", Pickle().tensor(np.ones(4, np.float32)), zipfile.ZIP_DEFLATED)
-    assert "lacks the numbers" in refusal(LOOK, packed)
+    assert "compressed" in refusal(LOOK, packed)
 
 
 def test_zips_that_pytorch_did_not_write_are_refused(tmp_path: Path) -> None:
@@ -167,8 +166,8 @@ def test_zips_that_pytorch_did_not_write_are_refused(tmp_path: Path) -> None:
         archive.writestr("archive/data.pkl", b"\x80\x02N.")
         archive.writestr("archive/byteorder", b"big")
     assert "big-endian" in refusal(LOOK, path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(10 << 20))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(5 << 20))
     assert "far more" in refusal(LOOK, path)
 
 
@@ -190,31 +189,6 @@ def test_damaged_safetensors_are_refused(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     refusal(LOOK, path)
-
-
-def test_safetensors_give_their_numbers(tmp_path: Path) -> None:
-    arrays: dict[str, np.ndarray] = {
-        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "b": np.array(5, np.int64),
-        "c": np.ones((2, 2), np.float16),
-    }
-    path = write_safetensors(tmp_path / "a.safetensors", arrays)
-    before = path.read_bytes()
-    read = read_safetensors(path)
-    assert {key: (value.dtype, value.shape) for key, value in read.items()} == {
-        key: (value.dtype, value.shape) for key, value in arrays.items()
-    }
-    assert all(np.array_equal(read[key], arrays[key]) for key in arrays)
-    read["a"][0, 0] = 9  # a copy of its own: the file stays
-    assert path.read_bytes() == before
-
-
-def test_bfloat16_is_refused_where_numbers_are_wanted(tmp_path: Path) -> None:
-    header = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(WeightsError, match="bfloat16"):
-        read_safetensors(path)
 
 
 def test_onnx_needs_a_graph_and_an_end(tmp_path: Path) -> None:
