@@ -23,11 +23,14 @@ HOURGLASS_IN = PROPOSALS * (COMPRESSED + 1)  # 110
 HOURGLASS_OUT = WIDTHS[0] // 2 + HOURGLASS_IN  # 142
 
 
+def axis_grid(size: int, like: Tensor) -> Tensor:
+    """`size` coordinates from -1 to 1, both included, rounded as the released weights were trained with."""
+    return 2 * (torch.arange(size, dtype=like.dtype, device=like.device) / (size - 1)) - 1
+
+
 def coordinate_grid(depth: int, height: int, width: int, like: Tensor) -> Tensor:
     """(depth,height,width,3) of x, y, z, each from -1 to 1 with both ends."""
-    z, y, x = (
-        2 * (torch.arange(n, dtype=like.dtype, device=like.device) / (n - 1)) - 1 for n in (depth, height, width)
-    )
+    z, y, x = (axis_grid(size, like) for size in (depth, height, width))
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
 
 
