@@ -93,7 +93,7 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
     _flag(clips, "silence-lips", default.silence_lips, "let its lips rest before the driving moves them")
     clips.add_argument(
         "--observation-variance",
-        type=number(above=0),
+        type=number(minimum=0),
         default=default.observation_variance,
         metavar="VALUE",
         help="smoothing in upstream compatibility [3e-7]",

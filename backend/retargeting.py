@@ -25,7 +25,7 @@ from backend.motion import Motion
 from backend.openings import asked_openings, close_lids, deltas_at_rest, retargeting_deltas
 from backend.options import REGIONS, Options
 from backend.reference_frame import choose_reference
-from backend.retargeting_case import Case, Retargeter, repeat
+from backend.retargeting_case import Case, Retargeter, repeat, without_effect
 from backend.retargeting_rules import EYE_KEYPOINTS, LIP_KEYPOINTS, Rules, rules_of, transferred
 from backend.timeline import in_step
 
@@ -126,7 +126,9 @@ def _prepare(
                 f"source and driving differ in length ({lengths[0]} and {lengths[1]} frames):"
                 f" {frames} frames are made ({options.length_policy})"
             )
-    return Case(source, base, driving, reference, frames, clip_source, clip_driving, options, rules)
+    case = Case(source, base, driving, reference, frames, clip_source, clip_driving, options, rules)
+    notes.extend(without_effect(case))
+    return case
 
 
 def _check(options: Options) -> None:
@@ -135,8 +137,8 @@ def _check(options: Options) -> None:
     for name in ("multiplier", "eye_gain", "lip_gain"):
         if not np.isfinite(getattr(options, name)):
             raise InputError(f"{name.replace('_', ' ')} must be a finite number.", "Use 1 for no change.")
-    if not (np.isfinite(options.observation_variance) and options.observation_variance > 0):
-        raise InputError("observation variance must be above 0.", "Use 3e-7, as the released program does.")
+    if not (np.isfinite(options.observation_variance) and options.observation_variance >= 0):
+        raise InputError("observation variance must be 0 or more.", "Use 3e-7, as the released program does.")
     check_controls(options.controls)
 
 

@@ -51,6 +51,36 @@ class Case:
         return self.options.region in ("all", "pose")
 
 
+def without_effect(case: Case) -> list[str]:
+    """A line for each option that does nothing here, and what it gives way to."""
+    options, rules = case.options, case.rules
+    retargets = options.eye_retargeting or options.lip_retargeting
+    still = not case.clip_source
+    checks = [
+        (options.normalize_lips and not options.relative, "normalize-lips: absolute motion has its own lips"),
+        (
+            options.normalize_lips and options.lip_retargeting,
+            "normalize-lips: lip-retargeting says how far the lips open",
+        ),
+        (
+            options.normalize_lips and options.eye_retargeting and not rules.lips_normalized_beside_eyes,
+            "normalize-lips: eye-retargeting switches it off in upstream compatibility",
+        ),
+        (options.steady_source_eyes and still, "steady-source-eyes: the source is a picture"),
+        (
+            options.steady_source_eyes and case.clip_source and retargets,
+            "steady-source-eyes: eye-retargeting and lip-retargeting go before it",
+        ),
+        (options.source_smoothing != "off" and still, "source-smoothing: the source is a picture"),
+        (options.lock_scale and not options.relative, "lock-scale: absolute motion keeps the source's size"),
+        (
+            retargets and options.relative and not rules.retargeting_keeps_motion,
+            "the driving motion: upstream compatibility drops it for eye-retargeting and lip-retargeting",
+        ),
+    ]
+    return [f"without effect: {line}" for applies, line in checks if applies]
+
+
 def repeat(values: np.ndarray, frames: int) -> np.ndarray:
     """values with one row repeated to `frames` rows (a copy), others as they are."""
     return np.repeat(values, frames, axis=0) if len(values) == 1 and frames != 1 else values

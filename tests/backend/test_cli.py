@@ -130,7 +130,7 @@ def test_frame_ranges_are_half_open_and_may_be_open(text: str, frames: tuple[int
         ("--crop-scale", "0"),
         ("--smoothing", "-1"),
         ("--source-smoothing", "-1"),
-        ("--observation-variance", "0"),
+        ("--observation-variance", "-1"),
         ("--length-policy", "stretch"),
         ("--reference-frame", "first"),
         ("--region", "ears"),

@@ -6,6 +6,7 @@ of different lengths and with lips that shall rest.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.cropping import CropRules
 from backend.errors import InputError
 from backend.expressions import neutral_expression
 from backend.lip_silence import resting_lips, silence
@@ -270,7 +272,39 @@ def test_a_clip_source_is_steadied_without_leaving_its_pictures() -> None:
     assert second[1] < 0.2 * second[0]
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
 def test_impossible_observation_variance(value: float) -> None:
     with pytest.raises(InputError, match="observation variance"):
         run(still(), clip(3), Options(observation_variance=value))
+
+
+def test_options_without_effect_are_named() -> None:
+    """Whoever asks for two things of which one wins is told which."""
+    picture, clips = (still(), clip(3)), (clip(3), clip(3))
+    upstream = Options(compatibility="upstream")
+    for (source, driving), options, word in (
+        (picture, Options(normalize_lips=True, relative=False), "normalize-lips"),
+        (picture, Options(normalize_lips=True, lip_retargeting=True), "normalize-lips"),
+        (picture, replace(upstream, normalize_lips=True, eye_retargeting=True), "normalize-lips"),
+        (picture, Options(steady_source_eyes=True), "steady-source-eyes"),
+        (clips, Options(steady_source_eyes=True, eye_retargeting=True), "steady-source-eyes"),
+        (picture, Options(source_smoothing=1.0), "source-smoothing"),
+        (picture, Options(lock_scale=True, relative=False), "lock-scale"),
+        (picture, replace(upstream, eye_retargeting=True), "the driving motion"),
+    ):
+        notes = run(source, driving, options).notes
+        assert [note for note in notes if note.startswith(f"without effect: {word}:")], (options, notes)
+    for (source, driving), options in (
+        (picture, Options(normalize_lips=True, eye_retargeting=True)),
+        (clips, Options(steady_source_eyes=True, source_smoothing="auto", silence_lips=True)),
+        (picture, Options(eye_retargeting=True, lip_retargeting=True)),
+        (picture, Options(lock_scale=True)),
+        (clips, upstream),
+    ):
+        assert run(source, driving, options).notes == []
+
+
+def test_every_difference_has_its_line_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    for rule in (*fields(Rules), *fields(CropRules)):
+        assert text.count(f"| `{rule.name}` |") == 1
