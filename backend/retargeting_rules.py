@@ -54,8 +54,8 @@ class Rules:
     the change, so narrow eyes never shut wide ones. Only the size of closing is changed, within limits."""
 
     controls_move_the_head: bool = True
-    """The controls move_x and move_y move the whole head as far as they move keypoint 5 in theirs, which
-    leaves it to the networks what else follows that keypoint."""
+    """The controls move_x and move_y move the whole head. Theirs pull one keypoint in the neck the other way
+    and leave it to the networks what follows."""
 
 
 PRODUCT = Rules()

@@ -78,14 +78,16 @@ def test_published_numbers(name: str, value: float) -> None:
         np.testing.assert_array_equal(before, after)
 
 
-def test_moving_the_head_moves_all_of_it_as_far_as_its_keypoint() -> None:
+def test_moving_the_head_moves_all_of_it_as_far_as_the_neck_would_go_the_other_way() -> None:
     given = rest(3)
     values = {"move_x": np.array([0.1, 0.0, -0.1]), "move_y": 0.05, "zoom": 1.1}
     edited = apply_controls(*given, values)
     np.testing.assert_array_equal(edited.expression, given[0])
     alone = apply_controls(*given, values, move_head=False)
     as_far = (alone.scale[:, None, None] * (alone.expression - given[0]))[:, 5]
-    np.testing.assert_allclose(edited.translation - given[3], as_far, atol=1e-7)
+    np.testing.assert_allclose(edited.translation - given[3], -as_far, atol=1e-7)
+    assert edited.translation[0, 0] > given[3][0, 0]  # to the right,
+    assert (edited.translation[:, 1] < given[3][:, 1]).all()  # and up
     np.testing.assert_array_equal(alone.translation, given[3])
 
 
