@@ -17,14 +17,17 @@ from typing import Protocol
 import numpy as np
 
 from backend import cropping, media
+from backend.clip_rules import clip_rules
 from backend.cropping import CROP_SIZE as CROP
 from backend.driving import Driving
 from backend.engines import Engine
 from backend.errors import Cancelled, InputError
-from backend.faces import FaceTracker, choose_face, find_faces
+from backend.face_tracks import tracker_for
+from backend.faces import choose_face, find_faces
 from backend.motion import FRAME_SHAPES, MOUTH_SHAPE, Motion
 from backend.options import Options
 from backend.progress import Progress
+from backend.shots import CutDetector
 from backend.spool import Spool
 
 CHUNK = 16  # frames measured together
@@ -91,7 +94,7 @@ def capture_stream(
     assert driving.path is not None and driving.info is not None
     first, stop = options.frames or (0, None)
     clip = media.Clip(driving.path)
-    fps = clip.info.fps or PICTURE_RATE
+    fps = rate_of(clip, options)
     total = (
         None if clip.info.frames is None else max(min(stop or clip.info.frames, clip.info.frames) - first, 0)
     )
@@ -102,7 +105,7 @@ def capture_stream(
 def _capture_picture(driving: Driving, options: Options, engine: Engine, mouths: bool) -> Motion:
     assert driving.path is not None
     rgb = media.read_picture(driving.path).rgb
-    face = choose_face(find_faces(rgb), options.face)
+    face = choose_face(find_faces(rgb, options.face_order), options.face)
     height, width = rgb.shape[:2]
     matrix = _whole_frame(width, height)
     if wants_crop(options, width, height):
@@ -134,12 +137,13 @@ def _whole_frame(width: int, height: int) -> np.ndarray:
 @dataclass(frozen=True)
 class _Seen:
     """What is kept of a frame: landmarks (478,3) f4 in its px, mouth patch, 256 px crop; None where there is
-    none.
+    none. cut: it begins a new shot.
     """
 
     landmarks: np.ndarray | None = None
     mouth: np.ndarray | None = None
     crop: np.ndarray | None = None
+    cut: bool = False
 
 
 def _measure(engine: Engine, batch: list[_Seen], matrix: np.ndarray) -> Motion | None:
@@ -186,13 +190,15 @@ class _ClipCapture:
         self._clip, self._first, self._stop, self._total = clip, first, stop, total
         self._options, self._engine, self._mouths = options, engine, mouths
         self._progress, self._cancel = progress, cancel
+        self._rules = clip_rules(options)
+        self._fps = rate_of(clip, options)
         self._done = 0
 
     def chunks(self) -> Generator[Motion, None, None]:
         """Filled chunks; see capture_stream."""
         measured = self._cropped() if self._needs_crop() else self._uncropped()
         with closing(measured):
-            yield from _filled(measured)
+            yield from _filled(measured, self._rules.first_frames_kept)
         if self._done == 0:
             raise self._no_frames()
 
@@ -223,15 +229,18 @@ class _ClipCapture:
         With a `matrix` also the crop, for engines that measure pixels. Frames themselves are let go at once.
         """
         crop_with = None if self._engine.wants_landmarks else matrix
-        with FaceTracker(self._options.face) as tracker, closing(self._frames()) as frames:
+        cuts = CutDetector()
+        with tracker_for(self._options) as tracker, closing(self._frames()) as frames:
             for frame in frames:
                 face = tracker.update(frame)
-                seen = _Seen()
+                cut = cuts.is_cut(frame) and self._rules.reference_per_shot
+                seen = _Seen(cut=cut)
                 if face is not None:
                     seen = _Seen(
                         face.landmarks.astype(np.float32),
                         self._engine.mouth_patch(frame, face.landmarks) if self._mouths else None,
                         None if crop_with is None else cropping.crop(frame, crop_with, CROP),
+                        cut,
                     )
                 self._done += 1
                 if self._progress is not None:
@@ -250,9 +259,11 @@ class _ClipCapture:
         """First all landmarks, then the average crop, then the measuring."""
         with Spool((478, 3), np.float32) as landmarks, Spool(MOUTH_SHAPE, np.uint8) as mouths:
             valid: list[bool] = []
+            cuts: list[bool] = []
             with closing(self._seen(None)) as everything:
                 for seen in everything:
                     valid.append(seen.landmarks is not None)
+                    cuts.append(seen.cut)
                     if seen.landmarks is not None:
                         landmarks.append(seen.landmarks[None])
                     if seen.mouth is not None:
@@ -260,10 +271,10 @@ class _ClipCapture:
             if valid:
                 found = (landmarks.read([number])[0] for number in range(len(landmarks)))
                 matrix = _driving_crop(found, self._options)
-                yield from self._measured_again(valid, landmarks, mouths, matrix)
+                yield from self._measured_again(valid, cuts, landmarks, mouths, matrix)
 
     def _measured_again(
-        self, valid: list[bool], landmarks: Spool, mouths: Spool, matrix: np.ndarray
+        self, valid: list[bool], cuts: list[bool], landmarks: Spool, mouths: Spool, matrix: np.ndarray
     ) -> Generator[_Chunk, None, None]:
         """Measure what the first pass left on disk; engines that measure pixels see the clip again."""
         frames = self._frames() if not self._engine.wants_landmarks else None
@@ -271,16 +282,17 @@ class _ClipCapture:
         for at in range(0, len(valid), CHUNK):
             check_cancel(self._cancel)
             batch = []
-            for has_face in valid[at : at + CHUNK]:
+            for has_face, cut in zip(valid[at : at + CHUNK], cuts[at : at + CHUNK], strict=True):
                 frame = None if frames is None else next(frames)
                 if not has_face:
-                    batch.append(_Seen())
+                    batch.append(_Seen(cut=cut))
                     continue
                 batch.append(
                     _Seen(
                         landmarks.read([taken])[0],
                         mouths.read([taken])[0] if self._mouths else None,
                         None if frame is None else cropping.crop(frame, matrix, CROP),
+                        cut,
                     )
                 )
                 taken += 1
@@ -289,21 +301,27 @@ class _ClipCapture:
             frames.close()
 
     def _measured(self, batch: list[_Seen], matrix: np.ndarray) -> _Chunk:
-        fps = self._clip.info.fps or PICTURE_RATE
         motion = _measure(self._engine, batch, matrix)
         if motion is not None:
-            motion = replace(motion, fps_numerator=fps.numerator, fps_denominator=fps.denominator)
-        return _Chunk([seen.landmarks is not None for seen in batch], motion)
+            motion = replace(motion, fps_numerator=self._fps.numerator, fps_denominator=self._fps.denominator)
+        return _Chunk([seen.landmarks is not None for seen in batch], motion, [seen.cut for seen in batch])
+
+
+def rate_of(clip: media.Clip, options: Options) -> Fraction:
+    """Frames a second of a clip's motion."""
+    fps = clip.info.fps or PICTURE_RATE
+    return fps if clip_rules(options).exact_rates else Fraction(max(int(fps), 1))
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """`valid` says per frame whether it has a face; `motion` holds those frames alone, None when there are
-    none.
+    """`valid` says per frame whether it has a face, `cuts` whether it begins a new shot; `motion` holds the
+    frames with a face alone, None when there are none.
     """
 
     valid: list[bool]
     motion: Motion | None
+    cuts: list[bool]
 
 
 def _batches(items: Iterable[_Seen]) -> Iterator[list[_Seen]]:
@@ -318,18 +336,21 @@ def _batches(items: Iterable[_Seen]) -> Iterator[list[_Seen]]:
         yield batch
 
 
-def _filled(chunks: Iterator[_Chunk]) -> Iterator[Motion]:
-    """Motion with a row for every frame; those after the last face wait for the next one."""
-    waiting = 0  # frames without a face that are not given out yet
+def _filled(chunks: Iterator[_Chunk], from_the_first: bool = True) -> Iterator[Motion]:
+    """Motion with a row for every frame, or for every one `from_the_first` with a face; those after the last
+    face wait for the next one.
+    """
+    waiting: list[bool] = []  # of the frames without a face that are not given out yet: whether it is a cut
     last: Motion | None = None  # the last frame with a face
     for chunk in chunks:
         if chunk.motion is None:
-            waiting += len(chunk.valid)
+            waiting += chunk.cuts
             continue
-        valid = [False] * waiting + chunk.valid
+        valid, cuts = [False] * len(waiting) + chunk.valid, waiting + chunk.cuts
+        first = 0 if from_the_first or last is not None else valid.index(True)
         stop = len(valid) - valid[::-1].index(True)
-        waiting = len(valid) - stop
-        motion = _with_gaps(chunk.motion, valid[:stop])
+        waiting = cuts[stop:]
+        motion = _with_gaps(chunk.motion, valid[first:stop], cuts[first:stop])
         if last is not None:
             motion = Motion.concatenate([last, motion]).fill_invalid()[1:]
         else:
@@ -337,18 +358,15 @@ def _filled(chunks: Iterator[_Chunk]) -> Iterator[Motion]:
         last = motion[-1]
         yield motion
     if waiting and last is not None:
-        yield _with_gaps(last, [False] * waiting, at_end=True)
+        yield _with_gaps(last, [False] * len(waiting), waiting)
 
 
-def _with_gaps(motion: Motion, valid: list[bool], at_end: bool = False) -> Motion:
+def _with_gaps(motion: Motion, valid: list[bool], cuts: list[bool]) -> Motion:
     """`motion`'s rows at the True places of `valid`; the others hold some row until they are filled."""
-    if at_end:
-        rows = np.zeros(len(valid), np.intp)
-    else:
-        rows = np.maximum(np.cumsum(valid) - 1, 0)
+    rows = np.maximum(np.cumsum(valid) - 1, 0)
     arrays = {
         name: getattr(motion, name)[rows]
         for name in FRAME_SHAPES
-        if name != "valid" and getattr(motion, name) is not None
+        if name not in ("valid", "cuts") and getattr(motion, name) is not None
     }
-    return replace(motion, **arrays, valid=np.array(valid))
+    return replace(motion, **arrays, valid=np.array(valid), cuts=np.array(cuts) if any(cuts) else None)

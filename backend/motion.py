@@ -35,8 +35,10 @@ FRAME_SHAPES: dict[str, tuple[int, ...]] = {
     "gaze": (2, 2),
     "mouth": MOUTH_SHAPE,
     "valid": (),
+    "cuts": (),
 }
-_DTYPES: dict[str, type[np.generic]] = {"mouth": np.uint8, "valid": np.bool_}
+_DTYPES: dict[str, type[np.generic]] = {"mouth": np.uint8, "valid": np.bool_, "cuts": np.bool_}
+_UNKNOWN = {"gaze": np.float32(np.nan), "cuts": np.False_}  # what stands in for an array that some lack
 _ROTATION_TOLERANCE = 0.02
 _MAXIMUM_STRENGTH = 20
 
@@ -51,6 +53,7 @@ class Motion:
     (1,21,3) is repeated), eye_ratio (n,2; image-left first), lip_ratio (n,), all float32;
     gaze (n,2,2) float32 or None: iris offset in eye widths, image-left first, NaN = not measured;
     mouth (n,48,64,3) uint8 or None: the driver's inner mouth; valid (n,) bool: a face was found.
+    cuts (n,) bool or None: a new shot begins with this frame. Nothing is blended or smoothed across it.
     `ratios_estimated`: eye_ratio and lip_ratio were derived from the expression, not measured.
     Arrays are made contiguous and of these types on construction; MotionFileError if that cannot be.
     """
@@ -71,6 +74,7 @@ class Motion:
     engine: str = "unknown"
     format: str = FORMAT
     ratios_estimated: bool = False
+    cuts: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         rate = Fraction(int(self.fps_numerator), max(1, int(self.fps_denominator)))
@@ -213,6 +217,18 @@ class Motion:
         fields = {**fields, "fps_numerator": fps.numerator, "fps_denominator": fps.denominator}
         return replace(self, **fields, start=start)
 
+    @property
+    def shots(self) -> list[slice]:
+        """The parts between two cuts, in order; one slice for a motion without cuts."""
+        begin = [] if self.cuts is None else [int(frame) for frame in np.flatnonzero(self.cuts[1:]) + 1]
+        return [slice(a, b) for a, b in zip([0, *begin], [*begin, len(self)], strict=True)]
+
+    def _shot_of_frames(self) -> NDArray[np.intp]:
+        """Per frame the number of its shot, from 0."""
+        if self.cuts is None:
+            return np.zeros(len(self), np.intp)
+        return np.asarray(np.cumsum(self.cuts) - self.cuts[0], np.intp)
+
     @staticmethod
     def concatenate(motions: Sequence[Motion]) -> Motion:
         """One after the other on the first one's timeline. Gaze missing in some becomes NaN there; mouths are
@@ -232,9 +248,9 @@ class Motion:
         }
         for name, shape in FRAME_SHAPES.items():
             parts = [getattr(m, name) for m in motions]
-            if name == "gaze" and any(part is not None for part in parts):
+            if name in _UNKNOWN and any(part is not None for part in parts):
                 parts = [
-                    np.full((len(m), *shape), np.nan, np.float32) if part is None else part
+                    np.full((len(m), *shape), _UNKNOWN[name]) if part is None else part
                     for m, part in zip(motions, parts, strict=True)
                 ]
             fields[name] = np.concatenate(parts) if all(part is not None for part in parts) else None
@@ -262,6 +278,8 @@ class Motion:
         amount = np.array([place[1] / ratio.denominator for place in places], np.float64)
         above = np.where(amount > 0, below + 1, below)
         above = np.minimum(above, len(self) - 1)
+        shot = self._shot_of_frames()
+        above = np.where(shot[above] == shot[below], above, below)
         return self._update(fps, self.start, self._blend(below, above, amount))
 
     def _blend(
@@ -274,6 +292,9 @@ class Motion:
                 blended[name] = slerp(array[below], array[above], amount)
             elif name == "valid":
                 blended[name] = array[below] & array[above]
+            elif name == "cuts":
+                shot = self._shot_of_frames()[below]
+                blended[name] = np.append(array[:1], shot[1:] != shot[:-1])
             elif name == "mouth":
                 blended[name] = array[np.where(amount < 0.5, below, above)]
             else:
@@ -283,8 +304,8 @@ class Motion:
         return blended
 
     def fill_invalid(self) -> Motion:
-        """Frames that are not valid, interpolated between their valid neighbours (held at the ends); `valid`
-        stays as it is. NoFaceError when no frame is valid."""
+        """Frames that are not valid, interpolated between their valid neighbours (held at the ends and at
+        cuts); `valid` stays as it is. NoFaceError when no frame is valid."""
         frames = np.arange(len(self))
         found = frames[self.valid]
         if len(found) == 0:
@@ -296,9 +317,12 @@ class Motion:
         after = np.minimum(np.searchsorted(found, frames, side="left"), len(found) - 1)
         before = np.maximum(np.searchsorted(found, frames, side="right") - 1, 0)
         low, high = found[before], found[after]
+        shot = self._shot_of_frames()
+        own_low, own_high = shot[low] == shot, shot[high] == shot
+        low, high = np.where(own_high & ~own_low, high, low), np.where(own_low & ~own_high, low, high)
         span = high - low
         amount = np.where(span > 0, np.clip(frames - low, 0, span) / np.maximum(span, 1), 0.0)
-        return replace(self, **{**self._blend(low, high, amount), "valid": self.valid})
+        return replace(self, **{**self._blend(low, high, amount), "valid": self.valid, "cuts": self.cuts})
 
     def smooth(self, strength: float | Literal["off", "auto"] = 1.0) -> Motion:
         """Zero-phase Gaussian smoothing; strength 0 or "off" changes nothing, 1 is the usual, "auto" suits
@@ -318,6 +342,9 @@ class Motion:
             )
         if factor == 0 or len(self) < 2:
             return self
+        if len(self.shots) > 1:
+            smoothed_shots = [replace(self[shot], cuts=None).smooth(factor) for shot in self.shots]
+            return replace(Motion.concatenate(smoothed_shots), cuts=self.cuts, start=self.start)
         pose, soft = smoothing.POSE_SIGMA * factor, smoothing.EXPRESSION_SIGMA * factor
         lids = smoothing.LID_SIGMA * min(factor, 1.0)
         expression = smoothing.gaussian(self.expression, soft)

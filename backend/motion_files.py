@@ -31,8 +31,10 @@ _MAXIMUM_DIRECTORY = 1 << 20
 _HEADER = 10_000  # bytes; numpy's own limit for the text of an array's header
 _TEXT = 200
 
-_OPTIONAL = {"gaze", "mouth", "ratios_estimated"}
-_FRAME_DTYPES = {name: np.dtype({"mouth": "u1", "valid": "?"}.get(name, "f4")) for name in FRAME_SHAPES}
+_OPTIONAL = {"gaze", "mouth", "cuts", "ratios_estimated"}
+_FRAME_DTYPES = {
+    name: np.dtype({"mouth": "u1", "valid": "?", "cuts": "?"}.get(name, "f4")) for name in FRAME_SHAPES
+}
 _TEXTS = ("engine", "format")
 _INTEGERS = ("fps_numerator", "fps_denominator")
 _FIELDS = (*FRAME_SHAPES, *_INTEGERS, "start", *_TEXTS, "ratios_estimated")
@@ -90,6 +92,8 @@ def save_motion(motion: Motion, path: str | os.PathLike[str], keep_mouth: bool =
     }
     if not keep_mouth:
         arrays.pop("mouth", None)
+    if not np.any(arrays.get("cuts", False)):
+        arrays.pop("cuts", None)
     arrays["fps_numerator"] = np.int64(motion.fps_numerator)
     arrays["fps_denominator"] = np.int64(motion.fps_denominator)
     arrays["start"] = np.float64(motion.start)

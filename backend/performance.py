@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A driving performance on its way to the renderer: streamed from a clip or already whole, retargeted in
+"""A driving performance on its way to a still source: streamed from a clip or already whole, retargeted in
 parts.
 
 With a fixed reference frame and no smoothing nothing needs the whole performance, so it is retargeted while
@@ -9,7 +9,6 @@ the clip is still being read; the result is the same either way.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -20,37 +19,38 @@ import numpy as np
 
 from backend import media
 from backend.capture import CHUNK, Cancel, MotionStream, capture_stream
+from backend.clip_rules import clip_rules
 from backend.driving import Driving
 from backend.engines import Engine
 from backend.errors import InputError
-from backend.motion import MOUTH_SHAPE, Motion
+from backend.motion import Motion
 from backend.options import Options
 from backend.progress import Progress
 from backend.reference_frame import choose_reference
 from backend.retargeting import Retargeted, retarget, rules_of
-from backend.spool import Spool
+from backend.takes import Take, lost_faces, read_take, reference_of_shot, runs, shots_note, take_of
 
 
 @dataclass
 class Performance:
     """Motion as it reaches the renderer.
 
-    parts: consecutive Motions. fps, start: of the whole. reference: the frame that relative motion starts
-    from; None while it has still to be found in `parts`. still: it has one frame. first: number of the first
+    parts: consecutive Motions. fps, start: of the whole. still: it has one frame. first: number of the first
     frame in parts. total: frames, perhaps an estimate. notes: what the user should know. kept: all that is
-    known of the motion so far, without mouths. stream: what is being read.
+    known of the motion so far, without mouths. stream: what is being read. take: the whole, where it is
+    known; otherwise reference frames have still to be found in `parts`.
     """
 
     parts: Iterator[Motion]
     fps: Fraction
     start: float
-    reference: Motion | None = None
     still: bool = False
     first: int = 0
     total: int | None = None
     notes: list[str] = field(default_factory=list)
     kept: list[Motion] = field(default_factory=list)
     stream: MotionStream | None = None
+    take: Take | None = None
 
     @property
     def motion(self) -> Motion:
@@ -64,14 +64,6 @@ class Performance:
         return [*self.notes, *damage, *lost_faces(self.motion)]
 
 
-def lost_faces(motion: Motion) -> list[str]:
-    """A line about the frames without a face, if there are any."""
-    lost = int(np.count_nonzero(~motion.valid))
-    if not lost:
-        return []
-    return [f"no face in {lost} of {len(motion)} driving frames; their motion is interpolated"]
-
-
 def streamed_performance(
     driving: Driving,
     options: Options,
@@ -79,75 +71,49 @@ def streamed_performance(
     progress: Progress,
     cancel: Cancel | None,
     stack: ExitStack,
+    first: int = 0,
 ) -> Performance:
-    """The performance of a clip or picture, read ahead on a thread where the options allow that, else read
-    first.
+    """The performance of a clip or picture from frame `first` on, read ahead on a thread where the options
+    allow that, else read first.
 
     What it begins ends with `stack`. While frames are rendered beside it, only "render" is reported.
     """
     waits = options.smoothing != "off" or options.reference_frame == "auto" or options.fps is not None
-    stream = capture_stream(
-        driving,
-        options,
-        engine,
-        mouths=engine.wants_mouths,
-        progress=progress if waits else None,
-        cancel=cancel,
-    )
+    if waits or first:
+        take = read_take(driving, options, engine, stack, fps=options.fps, progress=progress, cancel=cancel)
+        return performance_of(take, first)
+    stream = capture_stream(driving, options, engine, mouths=engine.wants_mouths, cancel=cancel)
     stack.enter_context(closing(stream))
-    if not waits:
-        parts = stack.enter_context(closing(media.prefetch(stream.chunks, depth=2)))
-        return Performance(parts, stream.fps, stream.start, total=stream.total, stream=stream)
-    mouths = stack.enter_context(Spool(MOUTH_SHAPE, np.uint8))
-    kept = []
-    for part in stream.chunks:
-        if part.mouth is not None:
-            mouths.append(part.mouth)
-        kept.append(replace(part, mouth=None))
-    motion = Motion.concatenate(kept)
-    resampled = motion if options.fps is None else motion.resample(options.fps)
-    return replace(whole_performance(resampled, options, 0, mouths, motion.fps), stream=stream)
+    parts = stack.enter_context(closing(media.prefetch(stream.chunks, depth=2)))
+    return Performance(parts, stream.fps, stream.start, total=stream.total, stream=stream)
 
 
-def whole_performance(
-    motion: Motion,
-    options: Options,
-    first: int = 0,
-    mouths: Spool | None = None,
-    mouths_fps: Fraction | None = None,
-) -> Performance:
-    """A known motion from frame `first` on, smoothed and with its reference frame chosen as the options say.
-
-    `mouths` holds the patches at `mouths_fps` where the motion itself has none.
+def whole_performance(motion: Motion, options: Options, first: int = 0) -> Performance:
+    """A known motion from frame `first` on, smoothed and with its reference frames chosen as the options
+    say.
     """
-    notes: list[str] = []
-    smoothed = motion.smooth(options.smoothing) if len(motion) > 1 else motion
-    at = choose_reference(
-        smoothed, options.reference_frame, only_with_face=rules_of(options).reference_has_face, notes=notes
-    )
+    return performance_of(take_of(motion, options), first)
+
+
+def performance_of(take: Take, first: int = 0) -> Performance:
+    """A known take from frame `first` on."""
 
     def parts() -> Iterator[Motion]:
-        for start in range(first, len(motion), CHUNK):
-            part = smoothed[start : start + CHUNK]
-            if mouths is not None and len(mouths):
-                ratio = (mouths_fps or motion.fps) / motion.fps
-                near = [
-                    min(math.floor(k * ratio + Fraction(1, 2)), len(mouths) - 1)
-                    for k in range(start, start + len(part))
-                ]
-                part = replace(part, mouth=mouths.read(near))
-            yield part
+        for start in range(first, len(take.motion), CHUNK):
+            part = take.motion[start : start + CHUNK]
+            yield replace(part, mouth=take.mouths_at(np.arange(start, start + len(part))))
 
     return Performance(
         parts(),
-        motion.fps,
-        motion.start,
-        reference=smoothed[at],
-        still=len(motion) == 1,
+        take.motion.fps,
+        take.motion.start,
+        still=take.still,
         first=first,
-        total=len(motion),
-        notes=notes,
-        kept=[replace(motion, mouth=None)],
+        total=len(take.motion),
+        notes=take.notes,
+        kept=[take.captured],
+        stream=take.stream,
+        take=take,
     )
 
 
@@ -156,32 +122,59 @@ def retargeted(
 ) -> Iterator[tuple[Retargeted, np.ndarray | None]]:
     """Keypoints and the driver's mouths, part by part, exactly as if the whole motion were retargeted at
     once.
-
-    Every part gets the reference frame in front, is retargeted relative to it, and loses it again.
     """
-    parts = performance.parts
-    reference = performance.reference
-    if reference is None:
-        reference, parts = _find_reference(performance, options)
+    if performance.take is None:
+        pieces = _referred(performance, options)
+    else:
+        pieces = _known(performance, performance.take)
     fixed = replace(options, smoothing="off", reference_frame=0)
     at = performance.first
-    for part in parts:
-        chosen = replace(
-            fixed, controls=_controls_of(options, at, len(part), with_reference=not performance.still)
+    for part, reference in pieces:
+        chosen = replace(fixed, controls=controls_of(options, at, len(part)))
+        done = retarget(
+            source,
+            part,
+            chosen,
+            engine,
+            reference=None if performance.still else replace(reference, mouth=None),
         )
-        if performance.still:
-            done = retarget(source, part, chosen, engine)
-        else:
-            both = Motion.concatenate([replace(reference, mouth=None), replace(part, mouth=None)])
-            done = retarget(source, both, chosen, engine)
-            done = replace(done, source=done.source[1:], driving=done.driving[1:])
         performance.notes.extend(note for note in done.notes if note not in performance.notes)
         at += len(part)
         yield done, part.mouth
 
 
-def _find_reference(performance: Performance, options: Options) -> tuple[Motion, Iterator[Motion]]:
-    """Read parts until the reference frame is known; returns it and all parts from the beginning."""
+def _known(performance: Performance, take: Take) -> Iterator[tuple[Motion, Motion]]:
+    """Pieces of one reference frame each, and that."""
+    at = performance.first
+    for part in performance.parts:
+        numbers = take.references[at : at + len(part)]
+        for run in runs(numbers):
+            yield part[run], take.motion[int(numbers[run.start])]
+        at += len(part)
+
+
+def _referred(performance: Performance, options: Options) -> Iterator[tuple[Motion, Motion]]:
+    """As _known while the performance is still being read: its references are found on the way."""
+    main, main_shot, parts = _find_reference(performance, options)
+    reference = main
+    shots, at = 1, 0
+    for part in parts:
+        for shot in part.shots:
+            piece = part[shot]
+            begins = at == 0 or (piece.cuts is not None and bool(piece.cuts[0]))
+            if begins and clip_rules(options).reference_per_shot:
+                reference = main if at == main_shot else piece[reference_of_shot(piece, options)]
+                shots += at > 0
+            yield piece, reference
+            at += len(piece)
+    if shots > 1 and options.relative:
+        performance.notes.append(shots_note(shots))
+
+
+def _find_reference(performance: Performance, options: Options) -> tuple[Motion, int, Iterator[Motion]]:
+    """Read parts until the reference frame is known; returns it, the first frame of its shot, and all parts
+    from the beginning.
+    """
     assert options.reference_frame != "auto"
     read: list[Motion] = []
     seen = 0
@@ -199,7 +192,8 @@ def _find_reference(performance: Performance, options: Options) -> tuple[Motion,
         only_with_face=rules_of(options).reference_has_face,
         notes=performance.notes,
     )
-    return beginning[at], _kept(performance, itertools.chain(read, performance.parts))
+    shot = next(shot.start for shot in beginning.shots if shot.start <= at < shot.stop)
+    return beginning[at], shot, _kept(performance, itertools.chain(read, performance.parts))
 
 
 def _kept(performance: Performance, parts: Iterable[Motion]) -> Iterator[Motion]:
@@ -208,16 +202,10 @@ def _kept(performance: Performance, parts: Iterable[Motion]) -> Iterator[Motion]
         yield part
 
 
-def _controls_of(options: Options, first: int, count: int, with_reference: bool) -> Mapping[str, Any]:
-    """Controls that hold a value a frame, cut to a part and led by any value for the reference frame before
-    it.
-    """
+def controls_of(options: Options, first: int, count: int) -> Mapping[str, Any]:
+    """The controls of a part; those that hold a value a frame are cut to it."""
     cut: dict[str, Any] = {}
     for name, value in options.controls.items():
         values = np.asarray(value)
-        if values.size == 1 or not with_reference:
-            cut[name] = value
-        else:
-            piece = values[first : first + count]
-            cut[name] = np.concatenate([piece[:1], piece])
+        cut[name] = value if values.size == 1 else values[first : first + count]
     return cut

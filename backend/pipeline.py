@@ -22,7 +22,6 @@ from backend.motion_files import save_motion
 from backend.options import Options
 from backend.performance import (
     Performance,
-    lost_faces,
     retargeted,
     streamed_performance,
     whole_performance,
@@ -38,6 +37,7 @@ from backend.results import (
     refuse_overwriting,
 )
 from backend.source import Canvas, Source, open_source
+from backend.takes import lost_faces
 
 BATCH_BYTES = 16 << 20  # of rendered frames that an engine makes at a time
 BATCH = 16
