@@ -22,8 +22,8 @@ GRID = 22  # cells across the region; finer changed no measured figure
 RINGS = (1.08, 1.18)  # the oval again, a little larger: the seam between face and hair
 DEPTH_DECAY = 0.35  # eye units over which hair and neck fall back to the depth of the ears
 SPILL = 0.30  # eye units over which the skin's own movement reaches beyond the oval
-NECK = (0.70, 2.0)  # eye units below the eyes' pivot: the head's full motion, and none
-SHOULDERS = (0.55, 1.15, 0.75, 1.35)  # eye units: from and to sideways, from and to downwards
+NECK = (0.5, 1.45)  # eye units below the pivot: the head's full motion, and none
+SHOULDERS = (0.5, 0.85, 0.7, 1.1)  # eye units: from and to sideways, from and to downwards
 HEAD_REACH = ((1.75, 2.6), (2.0, 2.6))  # (sideways, upwards): full motion up to, none beyond; eye units
 REGION_FADE = 0.30  # eye units from the region's border over which motion fades to none
 
