@@ -33,3 +33,12 @@ def polygon_alpha(curve: np.ndarray, size: tuple[int, int], feather: float) -> n
     if feather > 0.3:
         alpha = cv2.GaussianBlur(alpha, (0, 0), feather)
     return alpha
+
+
+def patch_round(points: np.ndarray, pad: int, size: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 of the pixels round points (n,2) and `pad` more, inside a picture of `size` (h,w);
+    None if empty.
+    """
+    x0, y0 = np.maximum(np.floor(points.min(axis=0)).astype(int) - pad, 0)
+    x1, y1 = np.minimum(np.ceil(points.max(axis=0)).astype(int) + pad, (size[1], size[0]))
+    return (int(x0), int(y0), int(x1), int(y1)) if x1 - x0 >= 2 and y1 - y0 >= 2 else None

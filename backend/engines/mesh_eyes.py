@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .curves import closed_curve, polygon_alpha
+from .curves import closed_curve, patch_round, polygon_alpha
 from .mesh_topology import EyeRows
 
 FEATHER = 0.020  # eye widths
@@ -109,11 +109,10 @@ def draw_eye(
         return
     feather = FEATHER * eye.width
     pad = int(np.ceil(2 * feather)) + 2
-    height, width = frame.shape[:2]
-    x0, y0 = np.maximum(np.floor(lids.min(axis=0)).astype(int) - pad, 0)
-    x1, y1 = np.minimum(np.ceil(lids.max(axis=0)).astype(int) + pad, (width, height))
-    if x1 - x0 < 2 or y1 - y0 < 2:
+    box = patch_round(lids, pad, frame.shape[:2])
+    if box is None:
         return
+    x0, y0, x1, y1 = box
     origin = np.array([x0, y0], np.float64)
     alpha = polygon_alpha(closed_curve(lids - origin), (y1 - y0, x1 - x0), feather) * min(1.0, 5.0 * opening)
 
@@ -168,11 +167,10 @@ def _draw_lashes(frame: np.ndarray, eye: Eye, lids: np.ndarray, closed: float) -
     edge = closed_curve(lids)
     upper = np.concatenate([edge[4 * 8 :], edge[:1]])  # loop positions 8..16 run along the upper lid
     pad = int(np.ceil(4 * thickness)) + 2
-    height, width = frame.shape[:2]
-    x0, y0 = np.maximum(np.floor(upper.min(axis=0)).astype(int) - pad, 0)
-    x1, y1 = np.minimum(np.ceil(upper.max(axis=0)).astype(int) + pad, (width, height))
-    if x1 - x0 < 2 or y1 - y0 < 2:
+    box = patch_round(upper, pad, frame.shape[:2])
+    if box is None:
         return
+    x0, y0, x1, y1 = box
     line = np.zeros((y1 - y0, x1 - x0), np.uint8)
     points = np.round((upper[2:-2] - (x0, y0) - 0.5) * 16).astype(np.int32)
     cv2.polylines(line, [points], False, (255,), max(1, round(thickness)), cv2.LINE_AA, shift=4)

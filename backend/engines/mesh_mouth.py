@@ -13,7 +13,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from .curves import closed_curve, polygon_alpha
+from .curves import closed_curve, patch_round, polygon_alpha
 from .mesh_topology import CHEEKS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS
 
 PATCH_SIZE = (48, 64)  # rows, columns of a driver's mouth
@@ -227,11 +227,10 @@ def draw_mouth(
     feather = FEATHER * opening.width
     outline = points[loop]
     pad = int(np.ceil(3 * feather)) + 2
-    height, width = frame.shape[:2]
-    x0, y0 = np.maximum(np.floor(outline.min(axis=0)).astype(int) - pad, 0)
-    x1, y1 = np.minimum(np.ceil(outline.max(axis=0)).astype(int) + pad, (width, height))
-    if x1 - x0 < 2 or y1 - y0 < 2:
+    box = patch_round(outline, pad, frame.shape[:2])
+    if box is None:
         return
+    x0, y0, x1, y1 = box
     origin = np.array([x0, y0], np.float64)
     alpha = polygon_alpha(closed_curve(outline - origin), (y1 - y0, x1 - x0), feather)
     px = np.arange(x0, x1) + 0.5 - opening.centre[0]
