@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""G for a CPU: the same function as generator.SpadeGenerator in float32, in well under half of the arithmetic.
+"""G for a CPU: the same function as generator.SpadeGenerator in float32, in well under half of the
+arithmetic.
 
 * 3x3 convolutions by Winograd's method on tiles (winograd.py), those of gamma and beta as one.
-* The hidden maps of all norms (mlp_shared) come from the same features: at 64x64 one convolution gives all twelve. On the
-  features enlarged n-fold (nearest), a row of pixels is a cell's own value o, or that with a neighbour p or n:
+* The hidden maps of all norms (mlp_shared) come from the same features: at 64x64 one convolution gives all
+  twelve. On the features enlarged n-fold (nearest), a row of pixels is a cell's own value o, or that with a
+  neighbour p or n:
       W o + w0 (p - o),  W o,  W o + w2 (n - o)      with W = w0 + w1 + w2
   so nine products per cell (o, p - o, n - o by rows and columns) give every pixel, whether n is 2 or 4.
 * An enlarged map is normalised before it is enlarged: its mean and variance are the same.
@@ -11,9 +13,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .generator import SLOPE, Spade, SpadeBlock, SpadeGenerator
 from .layers import SpectralConv2d
@@ -22,6 +26,7 @@ from .winograd import TileConvolution, Workspace, from_tiles, over_rows, to_tile
 # Rows: pixel phases of a cell. Columns: the products with o, p - o, n - o.
 TWOFOLD = ((1.0, 1.0, 0.0), (1.0, 0.0, 1.0))
 FOURFOLD = ((1.0, 1.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 1.0))  # the middle two of four pixels are equal
+WIDE = 128  # fewer output channels than this are not worth the transforms of Winograd's method
 
 
 def normalise(tiles: Tensor) -> Tensor:
@@ -39,12 +44,14 @@ def cells_of(tiles: Tensor) -> Tensor:
 
 
 def enlarged(cells: Tensor) -> Tensor:
-    """(2,2,th,tw,c) as a view that repeats each pixel twofold: (2,2,2,2,th,tw,c), pixel and its copies by rows, columns."""
+    """(2,2,th,tw,c) as a view that repeats each pixel twofold: (2,2,2,2,th,tw,c), pixel and its copies by
+    rows, columns."""
     return cells[:, None, :, None].expand(-1, 2, -1, 2, -1, -1, -1)
 
 
 class Modulation:
-    """Gamma and beta of one SPADE, applied: hidden tiles and a normalised map -> scaled and shifted, leaky ReLU."""
+    """Gamma and beta of one SPADE, applied: hidden tiles and a normalised map -> scaled and shifted, leaky
+    ReLU."""
 
     def __init__(self, spade: Spade) -> None:
         gamma, beta = spade.mlp_gamma, spade.mlp_beta
@@ -54,7 +61,9 @@ class Modulation:
             torch.cat([gamma.weight, beta.weight]), torch.cat([gamma.bias + 1, beta.bias])
         )
 
-    def __call__(self, analysed: Tensor, normal: Tensor, out: Tensor, space: Workspace, slope: float) -> Tensor:
+    def __call__(
+        self, analysed: Tensor, normal: Tensor, out: Tensor, space: Workspace, slope: float
+    ) -> Tensor:
         """analysed (36,t,128); normal and out (...,r,tw,c) with leading axes that count 16 -> out."""
         both = self.convolution.from_analysed(analysed, space).view(*out.shape[:-1], 2 * self.channels)
         torch.addcmul(both[..., self.channels :], normal, both[..., : self.channels], out=out)
@@ -83,16 +92,25 @@ def modulate(norm: Modulation, normal: Tensor, hidden: Tensor, space: Workspace)
     return out
 
 
+class DirectConvolution:
+    """What TileConvolution does, without transforms."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight.contiguous(memory_format=torch.channels_last), bias
+
+    def __call__(self, tiles: Tensor, space: Workspace) -> Tensor:
+        """(4,4,th,tw,c) -> (4,4,th,tw,k)."""
+        return to_tiles(F.conv2d(from_tiles(tiles)[None], self.weight, self.bias, padding=1)[0])
+
+
 class EnlargingBlock:
-    """Nearest enlargement by two, then a SpadeBlock that narrows: tiles (4,4,th,tw,c) -> picture (1,c',8th,8tw)."""
+    """Nearest enlargement by two, then a SpadeBlock that narrows: tiles (4,4,th,tw,c) -> (4,4,2th,2tw,c')."""
 
     def __init__(self, block: SpadeBlock) -> None:
         self.norms = tuple(Modulation(norm) for norm in (block.norm_s, block.norm_0, block.norm_1))
         self.shortcut = block.conv_s.weight().flatten(1).t().contiguous()  # (c,c')
-        self.convolutions = tuple(
-            (conv.weight().contiguous(memory_format=torch.channels_last), conv.bias)
-            for conv in (block.conv_0, block.conv_1)
-        )
+        kind = TileConvolution if block.conv_0.weight_orig.shape[0] >= WIDE else DirectConvolution
+        self.convolutions = tuple(kind(conv.weight(), conv.bias) for conv in (block.conv_0, block.conv_1))
 
     def __call__(self, tiles: Tensor, hidden: tuple[Tensor, ...], space: Workspace) -> Tensor:
         """hidden: for each of the three norms (p,p,2th,2tw,128) -> tiles (4,4,2th,2tw,c')."""
@@ -114,13 +132,9 @@ class EnlargingBlock:
 
         over_rows(hidden[0], space, shortcut)
         over_rows(hidden[1], space, first)
-        y = self._convolve(0, wide)
+        y = self.convolutions[0](wide, space)
         y = modulate(self.norms[2], normalise(y), hidden[2], space)
-        return self._convolve(1, y).add_(short.view(4, 4, height, width, -1))
-
-    def _convolve(self, index: int, tiles: Tensor) -> Tensor:
-        weight, bias = self.convolutions[index]
-        return to_tiles(F.conv2d(from_tiles(tiles)[None], weight, bias, padding=1)[0])
+        return self.convolutions[1](y, space).add_(short.view(4, 4, height, width, -1))
 
 
 class HiddenMaps:
@@ -130,7 +144,9 @@ class HiddenMaps:
         flat = [norm for block in generator.middle() for norm in (block.norm_0, block.norm_1)]
         self.flat = TileConvolution(*_stacked(flat))
         enlarging = [
-            norm for block in (generator.up_0, generator.up_1) for norm in (block.norm_s, block.norm_0, block.norm_1)
+            norm
+            for block in (generator.up_0, generator.up_1)
+            for norm in (block.norm_s, block.norm_0, block.norm_1)
         ]
         weight, self.bias = _stacked(enlarging)
         taps = torch.stack([weight.sum(2), weight[:, :, 0], weight[:, :, 2]])  # by rows: o, p - o, n - o
@@ -177,8 +193,9 @@ def _combine(phases: tuple[tuple[float, ...], ...], products: Tensor) -> Tensor:
 
 def _stacked(norms: list[Spade]) -> tuple[Tensor, Tensor]:
     """mlp_shared of several norms as one convolution: weight (128 n, 256, 3, 3), bias (128 n)."""
-    convolutions = [norm.mlp_shared[0] for norm in norms]
-    return torch.cat([c.weight for c in convolutions]), torch.cat([c.bias for c in convolutions])
+    convolutions = [cast(nn.Conv2d, norm.mlp_shared[0]) for norm in norms]
+    biases = [c.bias for c in convolutions if c.bias is not None]
+    return torch.cat([c.weight for c in convolutions]), torch.cat(biases)
 
 
 def _tile_convolution(convolution: SpectralConv2d) -> TileConvolution:
@@ -186,7 +203,8 @@ def _tile_convolution(convolution: SpectralConv2d) -> TileConvolution:
 
 
 class CpuGenerator:
-    """Features (b,256,64,64) -> picture (b,3,512,512) in 0..1, float32 on the CPU. Not thread-safe: it keeps buffers."""
+    """Features (b,256,64,64) -> picture (b,3,512,512) in 0..1, float32 on the CPU. Not thread-safe: it keeps
+    buffers."""
 
     @torch.no_grad()
     def __init__(self, generator: SpadeGenerator) -> None:
@@ -209,7 +227,7 @@ class CpuGenerator:
         hidden = self.hidden.at_64(tiles, self.space)
         for i, block in enumerate(self.middle):
             x = block(x, (hidden[2 * i], hidden[2 * i + 1]), self.space)
-        for block, maps in zip(self.up, self.hidden.enlarged(features)):
-            x = block(x, maps, self.space)
+        for enlarging, maps in zip(self.up, self.hidden.enlarged(features)):
+            x = enlarging(x, maps, self.space)
         picture = from_tiles(F.leaky_relu_(x, SLOPE))[None]
         return torch.sigmoid(self.last(picture))

@@ -2,23 +2,26 @@
 """W for a CPU: the same function as warping.WarpingModule in float32, in less than half of the time.
 
 * What depends on the source alone is computed once (`prepare`).
-* A keypoint's proposal moves the whole volume, so sampling it is three small matrix products, one for each axis, and the mixed
-  proposals are the grid plus mixed shifts. A Gaussian is a product of three as well.
+* A keypoint's proposal moves the whole volume, so sampling it is three small matrix products, one for each
+  axis, and the mixed proposals are the grid plus mixed shifts. A Gaussian is a product of three as well.
 * Batch normalisation is folded into the convolution before it.
-* A 3x3 convolution of a twofold enlarged map (nearest) reads 2x2 pixels of the small one for each of its four phases.
-* The two large convolutions go by Fourier transforms (fourier.py), `third` by Winograd's method (winograd.py).
+* A 3x3 convolution of a twofold enlarged map (nearest) reads 2x2 pixels of the small one for each of its four
+  phases.
+* The two large convolutions go by Fourier transforms (fourier.py), `third` by Winograd's method
+  (winograd.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fourier import FourierConvolution
-from .layers import UpBlock3d
+from .layers import DownBlock3d, UpBlock3d
 from .warping import HOURGLASS_IN, HOURGLASS_OUT, VARIANCE, WIDTHS, WarpingModule, axis_grid
 from .winograd import TileConvolution, Workspace, from_tiles, to_tiles
 
@@ -28,8 +31,8 @@ SMALL = 2  # decoder blocks, at 2x2 and 4x4, that gain nothing from phases
 
 @dataclass(frozen=True)
 class WarpingState:
-    """A source: its volume (1,32,16,64,64), the compressed one (4,16,64,64), keypoints (21,3), their Gaussians
-    (21,16,64,64) and the background's part of the hourglass' input (4,16,64,64)."""
+    """A source: its volume (1,32,16,64,64), the compressed one (4,16,64,64), keypoints (21,3), their
+    Gaussians (21,16,64,64) and the background's part of the hourglass' input (4,16,64,64)."""
 
     volume: Tensor
     compressed: Tensor
@@ -38,8 +41,11 @@ class WarpingState:
     background: Tensor
 
 
-def folded(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+def folded(
+    convolution: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
+) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution that does the batch normalisation after it as well."""
+    assert convolution.bias is not None and norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     weight = convolution.weight.double() * scale.view(-1, *[1] * (convolution.weight.dim() - 1))
     bias = (convolution.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
@@ -62,7 +68,8 @@ def bumps(keypoints: Tensor, size: torch.Size) -> Tensor:
 
 
 def moved(volume: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-    """Volume (c,d,h,w) as n keypoint pairs (n,3) would move it: linear interpolation, zero outside -> (n,c,d,h,w)."""
+    """Volume (c,d,h,w) as n keypoint pairs (n,3) would move it: linear interpolation, zero outside ->
+    (n,c,d,h,w)."""
     channels, depth, height, width = volume.shape
     count = len(source)
     hats = []
@@ -135,7 +142,8 @@ class Occlusion:
 
 
 class CpuWarping:
-    """`prepare` a source once, then `run` it for any keypoints. float32. Not thread-safe: it keeps buffers."""
+    """`prepare` a source once, then `run` it for any keypoints. float32. Not thread-safe: it keeps
+    buffers."""
 
     @torch.no_grad()
     def __init__(self, module: WarpingModule) -> None:
@@ -143,14 +151,17 @@ class CpuWarping:
         hourglass = dense.hourglass
         self.space = Workspace()
         self.compress = folded(dense.compress, dense.norm)
-        self.down = [folded(block.conv, block.norm) for block in hourglass.encoder.down_blocks]
-        ups = hourglass.decoder.up_blocks
-        self.up = [*map(PlainEnlarging, ups[:SMALL]), *map(PhaseEnlarging, ups[SMALL:])]
+        downs = cast("list[DownBlock3d]", list(hourglass.encoder.down_blocks))
+        ups = cast("list[UpBlock3d]", list(hourglass.decoder.up_blocks))
+        self.down = [folded(block.conv, block.norm) for block in downs]
+        self.up: list[PlainEnlarging | PhaseEnlarging] = [PlainEnlarging(block) for block in ups[:SMALL]]
+        self.up += [PhaseEnlarging(block) for block in ups[SMALL:]]
         self.decode = FourierConvolution(*folded(hourglass.decoder.conv, hourglass.decoder.norm))
         assert dense.mask.bias is not None
         self.mask = FourierConvolution(dense.mask.weight, dense.mask.bias)
         self.occlusion = Occlusion(dense.occlusion)
-        self.third, self.slope = TileConvolution(*folded(module.third.conv, module.third.norm)), module.third.slope
+        self.third = TileConvolution(*folded(module.third.conv, module.third.norm))
+        self.slope = module.third.slope
         self.fourth = module.fourth
 
     @torch.inference_mode()
@@ -180,7 +191,8 @@ class CpuWarping:
 
     @torch.inference_mode()
     def motion(self, state: WarpingState, driving: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (21,3) -> deformation (16,64,64,3) and occlusion map (1,1,64,64), as DenseMotionNetwork gives them."""
+        """Keypoints (21,3) -> deformation (16,64,64,3) and occlusion map (1,1,64,64), as DenseMotionNetwork
+        gives them."""
         decoded = self._hourglass(self._hourglass_input(state, driving))
         depth, height, width = decoded.shape[:3]
         weights = self.mask(self._framed("mask", decoded, self.mask), self.space).softmax(dim=-1)
@@ -225,7 +237,8 @@ class CpuWarping:
         return framed
 
     def _frame(self, name: str, convolution: FourierConvolution, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """A buffer with the zero border that a convolution reads, (d,h+n-1,w+n-1,142), and the volume's place in it."""
+        """A buffer with the zero border that a convolution reads, (d,h+n-1,w+n-1,142), and the volume's place
+        in it."""
         edge = convolution.margin
         depth, height, width = size
         framed = self.space.take(f"framed.{name}", depth, height + 2 * edge, width + 2 * edge, HOURGLASS_OUT)

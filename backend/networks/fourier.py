@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Large 3-D convolutions on a CPU by discrete Fourier transforms of tiles in the plane, in float32.
 
-A tile of 16x16 pixels reads (15 + k)^2 pixels of the volume, whose spectrum is multiplied with the kernel's; the taps in depth
-are summed afterwards. The transforms are small, so they are matrix products, and a frequency's complex product takes three real
-ones (Gauss): with a = re, b = im, k1 = ur (a + b), k2 = (ui - ur) a, k3 = (ur + ui) b, it is k1 - k3 + i (k1 + k2). A 7x7x7
-convolution needs a twelfth of the multiplications, a 3x3x3 convolution a third; rounding errors stay those of float32.
+A tile of 16x16 pixels reads (15 + k)^2 pixels of the volume, whose spectrum is multiplied with the kernel's;
+the taps in depth are summed afterwards. The transforms are small, so they are matrix products, and a
+frequency's complex product takes three real ones (Gauss): with a = re, b = im, k1 = ur (a + b), k2 = (ui -
+ur) a, k3 = (ur + ui) b, it is k1 - k3 + i (k1 + k2). A 7x7x7 convolution needs a twelfth of the
+multiplications, a 3x3x3 convolution a third; rounding errors stay those of float32.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ TILE_ROWS_AT_ONCE = 2
 
 
 class FourierConvolution:
-    """Convolution with "same" padding of volumes (d,h,w,c) -> (d,h,w,k), framed in zeros; h and w are multiples of 16."""
+    """Convolution with "same" padding of volumes (d,h,w,c) -> (d,h,w,k), framed in zeros; h and w are
+    multiples of 16."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         """weight (k,c,n,n,n) with n odd, bias (k)."""
@@ -33,8 +35,8 @@ class FourierConvolution:
 
     def _spectrum(self, weight: Tensor) -> Tensor:
         """(k,c,n,n,n) -> Gauss's three kernels (frequencies*3, c, n*k), depth taps and k last."""
-        spectrum = torch.fft.fft2(weight.double(), s=(self.size, self.size))[..., : self.size // 2 + 1, :].conj()
-        spectrum = spectrum.permute(3, 4, 1, 2, 0).flatten(3)  # ky, kx, c, taps*k
+        spectrum = torch.fft.fft2(weight.double(), s=(self.size, self.size)).conj()
+        spectrum = spectrum[..., : self.size // 2 + 1, :].permute(3, 4, 1, 2, 0).flatten(3)  # ky, kx, c, n*k
         real, imaginary = spectrum.real, spectrum.imag
         gauss = torch.stack([real, imaginary - real, imaginary + real], dim=2)
         return gauss.flatten(0, 2).float().contiguous()
@@ -90,8 +92,11 @@ class FourierConvolution:
 def _matrices(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Transforms of `size` (even) real pixels a side and back to TILE, as real matrices:
 
-    by_y (half*2, size): y -> ky, (re, im).                by_x (size*3, 2*size): (re, im), x -> kx, (a + b, a, b).
-    back_x (2*TILE, size*3): kx, Gauss's products -> (re, im), x.    back_y (TILE, half*2): ky, (re, im) -> y."""
+    by_y (half*2, size): y -> ky, (re, im)
+    by_x (size*3, 2*size): (re, im), x -> kx, (a + b, a, b)
+    back_x (2*TILE, size*3): kx, Gauss's products -> (re, im), x
+    back_y (TILE, half*2): ky, (re, im) -> y
+    """
     half = size // 2 + 1
     angle = 2 * np.pi / size * np.outer(np.arange(size), np.arange(size))  # frequency, pixel
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -100,9 +105,9 @@ def _matrices(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     by_x = np.stack([real + imaginary, real, imaginary], axis=1).reshape(3 * size, 2 * size)
     # k1 - k3 + i (k1 + k2), times e^(i angle)
     c, s = cosine.T[:TILE] / size, sine.T[:TILE] / size  # pixel, frequency
-    back_x = np.stack(
-        [np.stack([c - s, -s, -c], axis=-1), np.stack([s + c, c, -s], axis=-1)]
-    ).reshape(2 * TILE, 3 * size)
+    back_x = np.stack([np.stack([c - s, -s, -c], axis=-1), np.stack([s + c, c, -s], axis=-1)]).reshape(
+        2 * TILE, 3 * size
+    )
     twice = np.full(half, 2.0 / size)
     twice[[0, -1]] = 1.0 / size  # the other frequencies stand for their mirror images as well
     back_y = np.stack([c * size, -s * size], axis=-1)[:, :half] * twice[:, None]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""G, the generator: features become a picture, through spatially-adaptive normalisation (SPADE, Park et al. 2019)."""
+"""G, the generator: features become a picture, through spatially-adaptive normalisation (SPADE, Park et al.
+2019)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ SLOPE = 0.2
 
 
 class Spade(nn.Module):
-    """x (b,c,h,w) made flat by channel, then scaled and shifted voxel by voxel as features (b,256,64,64) say."""
+    """x (b,c,h,w) made flat by channel, then scaled and shifted voxel by voxel as features (b,256,64,64)
+    say."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Building blocks that several of LivePortrait's networks share. Attribute names are the released files' keys."""
+"""Building blocks that several of LivePortrait's networks share. Attribute names are the released files'
+keys."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class ResBlock3d(nn.Module):
 
 
 class DownBlock3d(nn.Module):
-    """3x3x3 convolution, batch normalisation, ReLU, mean of 2x2 in the plane: (b,c,d,h,w) -> (b,c',d,h/2,w/2)."""
+    """3x3x3 convolution, batch normalisation, ReLU, mean of 2x2 in the plane: (b,c,d,h,w) ->
+    (b,c',d,h/2,w/2)."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -61,7 +63,8 @@ class DownBlock3d(nn.Module):
 
 
 class UpBlock3d(nn.Module):
-    """Nearest upsampling by 2 in the plane, 3x3x3 convolution, normalisation, ReLU: (b,c,d,h,w) -> (b,c',d,2h,2w)."""
+    """Nearest upsampling by 2 in the plane, 3x3x3 convolution, normalisation, ReLU: (b,c,d,h,w) ->
+    (b,c',d,2h,2w)."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -74,9 +77,11 @@ class UpBlock3d(nn.Module):
 
 
 class SpectralConv2d(nn.Module):
-    """Convolution whose kernel is divided by its spectral norm, estimated in training as u^T W v (Miyato et al. 2018).
+    """Convolution whose kernel is divided by its spectral norm, estimated in training as u^T W v (Miyato et
+    al. 2018).
 
-    u and v come with the weights and stay as they are: the norm is read off, never iterated further. "Same" padding.
+    u and v come with the weights and stay as they are: the norm is read off, never iterated further. "Same"
+    padding.
     """
 
     weight_u: Tensor

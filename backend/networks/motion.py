@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""M, the motion extractor: ConvNeXt V2 "tiny" (Woo et al. 2023) with one linear head for each quantity of a pose."""
+"""M, the motion extractor: ConvNeXt V2 "tiny" (Woo et al. 2023) with one linear head for each quantity of a
+pose."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ResponseNorm(nn.Module):
-    """Global response normalisation of (b,h,w,c): a channel grows with its share of the energy in the picture."""
+    """Global response normalisation of (b,h,w,c): a channel grows with its share of the energy in the
+    picture."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,7 +40,8 @@ class ResponseNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """7x7 by channel, normalise, widen fourfold, GELU, response normalisation, narrow, add: (b,c,h,w) -> the same."""
+    """7x7 by channel, normalise, widen fourfold, GELU, response normalisation, narrow, add: (b,c,h,w) -> the
+    same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,8 +85,9 @@ class ConvNeXt(nn.Module):
 
 
 class MotionExtractor(nn.Module):
-    """Picture (b,3,256,256) in 0..1 -> canonical keypoints kp (b,63), exp (b,63), scale (b,1), t (b,3) and the angles
-    pitch, yaw, roll (b,66) as scores of 66 bins of 3 degrees (see `degrees`). 28,118,728 parameters."""
+    """Picture (b,3,256,256) in 0..1 -> canonical keypoints kp (b,63), exp (b,63), scale (b,1), t (b,3) and
+    the angles pitch, yaw, roll (b,66) as scores of 66 bins of 3 degrees (see `degrees`). 28,118,728
+    parameters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """W, the warping module: the feature volume moves as the keypoints do, and a map says what was hidden before.
 
-Each keypoint proposes a translation of the whole volume, the background none; an hourglass network looks at the features as
-each proposal would place them and mixes the proposals, voxel by voxel (Siarohin et al. 2019, Wang et al. 2021).
+Each keypoint proposes a translation of the whole volume, the background none; an hourglass network looks at
+the features as each proposal would place them and mixes the proposals, voxel by voxel (Siarohin et al. 2019,
+Wang et al. 2021).
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def axis_grid(size: int, like: Tensor) -> Tensor:
     return 2 * (torch.arange(size, dtype=like.dtype, device=like.device) / (size - 1)) - 1
 
 
-def coordinate_grid(depth: int, height: int, width: int, like: Tensor) -> Tensor:
-    """(depth,height,width,3) of x, y, z, each from -1 to 1 with both ends."""
-    z, y, x = (axis_grid(size, like) for size in (depth, height, width))
+def coordinate_grid(size: torch.Size, like: Tensor) -> Tensor:
+    """Size (depth, height, width) -> (depth,height,width,3) of x, y, z, each from -1 to 1 with both ends."""
+    z, y, x = (axis_grid(n, like) for n in size)
     return torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], dim=-1)
 
 
@@ -57,7 +58,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder's six maps -> (b,142,d,h,w); each doubling is followed by the encoder's map of the same size."""
+    """The encoder's six maps -> (b,142,d,h,w); each doubling is followed by the encoder's map of the same
+    size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,8 +90,8 @@ class Hourglass(nn.Module):
 
 
 class DenseMotionNetwork(nn.Module):
-    """Feature volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> deformation (b,16,64,64,3), where in
-    the source each voxel comes from (x,y,z in -1..1), and occlusion map (b,1,64,64) in 0..1."""
+    """Feature volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> deformation (b,16,64,64,3),
+    where in the source each voxel comes from (x,y,z in -1..1), and occlusion map (b,1,64,64) in 0..1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,8 +102,7 @@ class DenseMotionNetwork(nn.Module):
         self.occlusion = nn.Conv2d(HOURGLASS_OUT * DEPTH, 1, 7, padding=3)
 
     def forward(self, volume: Tensor, kp_source: Tensor, kp_driving: Tensor) -> tuple[Tensor, Tensor]:
-        size = volume.shape[2:]
-        grid = coordinate_grid(*size, like=kp_source)
+        grid = coordinate_grid(volume.shape[2:], kp_source)
         proposals = propose(grid, kp_source, kp_driving)
         compressed = F.relu(self.norm(self.compress(volume)))
         bumps = gaussians(kp_driving, grid) - gaussians(kp_source, grid)
@@ -113,7 +114,8 @@ class DenseMotionNetwork(nn.Module):
 
 
 def propose(grid: Tensor, kp_source: Tensor, kp_driving: Tensor) -> Tensor:
-    """Where each keypoint alone would fetch every voxel from: grid (d,h,w,3), keypoints (b,21,3) -> (b,22,d,h,w,3)."""
+    """Where each keypoint alone would fetch every voxel from: grid (d,h,w,3), keypoints (b,21,3) ->
+    (b,22,d,h,w,3)."""
     source, driving = (F.pad(kp, (0, 0, 1, 0))[:, :, None, None, None, :] for kp in (kp_source, kp_driving))
     return grid - driving + source
 
@@ -127,14 +129,15 @@ def move(volume: Tensor, proposals: Tensor) -> Tensor:
 
 
 def hourglass_input(bumps: Tensor, moved: Tensor) -> Tensor:
-    """Gaussians' difference (b,21,d,h,w) and moved features (b,22,4,d,h,w) -> (b,110,d,h,w), five for each proposal."""
+    """Gaussians' difference (b,21,d,h,w) and moved features (b,22,4,d,h,w) -> (b,110,d,h,w), five for each
+    proposal."""
     bumps = F.pad(bumps, (0, 0, 0, 0, 0, 0, 1, 0))
     return torch.cat([bumps[:, :, None], moved], dim=2).flatten(1, 2)
 
 
 class WarpingModule(nn.Module):
-    """Feature volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> features as the driving keypoints pose
-    them (b,256,64,64). 45,529,829 parameters."""
+    """Feature volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> features as the driving
+    keypoints pose them (b,256,64,64). 45,529,829 parameters."""
 
     def __init__(self) -> None:
         super().__init__()

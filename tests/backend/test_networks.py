@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""F, M, W and G compute what the released networks do, and their forms for the CPU compute the same.
+
+tests/data/networks_oracle.npz: what the released implementation computed with the weights of
+generated_weights.py. F is kept at every third channel-depth and fifth pixel, W and G at every fifth pixel,
+deformations at every third voxel, items 1 and 2 of F and W at rest at every second channel.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backend import generated_weights as weights
+
+torch = pytest.importorskip("torch", reason="the networks need torch, which is not in this environment")
+
+from torch import Tensor, nn  # noqa: E402
+
+from backend.networks.appearance import AppearanceFeatureExtractor  # noqa: E402
+from backend.networks.checkpoints import fill  # noqa: E402
+from backend.networks.cpu_generator import CpuGenerator  # noqa: E402
+from backend.networks.cpu_warping import CpuWarping  # noqa: E402
+from backend.networks.generator import SpadeGenerator  # noqa: E402
+from backend.networks.motion import MotionExtractor, degrees  # noqa: E402
+from backend.networks.warping import WarpingModule  # noqa: E402
+
+ORACLE = np.load(Path(__file__).parents[1] / "data" / "networks_oracle.npz", allow_pickle=False)
+NETWORKS: dict[str, type[nn.Module]] = {
+    "appearance_feature_extractor": AppearanceFeatureExtractor,
+    "motion_extractor": MotionExtractor,
+    "warping_module": WarpingModule,
+    "spade_generator": SpadeGenerator,
+}
+
+
+@cache
+def network(name: str) -> Any:
+    """A network filled with the generated weights."""
+    state = {key: torch.from_numpy(value) for key, value in weights.module_state(name).items()}
+    return fill(NETWORKS[name](), state, name).eval().requires_grad_(False)
+
+
+@cache
+def cpu_warping() -> CpuWarping:
+    return CpuWarping(network("warping_module"))
+
+
+@cache
+def cpu_generator() -> CpuGenerator:
+    return CpuGenerator(network("spade_generator"))
+
+
+def smooth_noise(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """Noise whose neighbours along `axes` are alike."""
+    x = weights.noise(name, int(np.prod(shape))).reshape(shape)
+    for axis in axes * 2:
+        x = (x + np.roll(x, 1, axis)) * np.sqrt(0.5)
+    return x
+
+
+def warping_input(item: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Volume and keypoints of source and driving; those of item 1 leave the volume."""
+    volume = smooth_noise("W.feature", (2, 32, 16, 64, 64), (2, 3, 4))
+    source = 0.35 * weights.noise("W.kp_source", 126).reshape(2, 21, 3)
+    change = weights.noise("W.kp_delta", 126).reshape(2, 21, 3) * np.array([0.12, 0.6])[:, None, None]
+    volume, source, driving = (
+        torch.from_numpy(x[item : item + 1].astype(np.float32)) for x in (volume, source, source + change)
+    )
+    return volume, source, driving
+
+
+def generator_input() -> Tensor:
+    return torch.from_numpy((0.7 * smooth_noise("G.seg", (1, 256, 64, 64), (2, 3))).astype(np.float32))
+
+
+def pictures() -> Tensor:
+    return torch.from_numpy(ORACLE["img"]).permute(0, 3, 1, 2).float() / 255
+
+
+def error(got: Tensor, want: np.ndarray | Tensor) -> float:
+    """Largest difference, in standard deviations of what is wanted (in its size, where it is one number)."""
+    wanted = np.asarray(want, np.float64)
+    assert tuple(got.shape) == wanted.shape
+    return float(np.abs(got.double().numpy() - wanted).max() / (wanted.std() or np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_have_the_released_keys(name: str) -> None:
+    with torch.device("meta"):
+        state = NETWORKS[name]().state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == weights.released_keys()[name]
+
+
+@pytest.mark.slow
+def test_appearance_is_the_released_one() -> None:
+    volume = network("appearance_feature_extractor")(pictures())
+    kept = volume[:, :, ::3, ::5, ::5]
+    assert error(kept[:1], ORACLE["F.out0"]) < 1e-4
+    assert error(kept[1:, ::2], ORACLE["F.out12"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_motion_is_the_released_one() -> None:
+    heads = network("motion_extractor")(pictures())
+    for head in ("pitch", "yaw", "roll", "t", "exp", "kp"):
+        assert error(heads[head], ORACLE[f"M.{head}"]) < 5e-4, head
+    assert error(heads["scale"], ORACLE["M.scale"]) < 5e-4
+    for angle in ("pitch", "yaw", "roll"):
+        np.testing.assert_allclose(degrees(heads[angle]), ORACLE[f"M.{angle}_deg"][:, 0], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", [0, 1])
+def test_warping_is_the_released_one(item: int) -> None:
+    volume, source, driving = warping_input(item)
+    module = network("warping_module")
+    deformation, occlusion = module.dense_motion_network(volume, source, driving)
+    assert error(deformation[:, ::3, ::3, ::3], ORACLE[f"W{item}.deformation"]) < 1e-4
+    assert error(occlusion, ORACLE[f"W{item}.occlusion_map"]) < 1e-3
+    assert error(module(volume, source, driving)[:, :, ::5, ::5], ORACLE[f"W{item}.out"]) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", [0, 1])
+def test_warping_on_the_cpu_is_the_released_one(item: int) -> None:
+    volume, source, driving = warping_input(item)
+    warping = cpu_warping()
+    state = warping.prepare(volume, source)
+    deformation, occlusion = warping.motion(state, driving[0])
+    assert error(deformation[None, ::3, ::3, ::3], ORACLE[f"W{item}.deformation"]) < 1e-4
+    assert error(occlusion, ORACLE[f"W{item}.occlusion_map"]) < 1e-3
+    assert error(warping.run(state, driving)[:, :, ::5, ::5], ORACLE[f"W{item}.out"]) < 1e-3
+
+
+@pytest.mark.slow
+def test_warping_at_rest_is_the_released_one() -> None:
+    """Not the identity: the grid's ends are voxels' middles for the keypoints and their borders for the
+    sampler."""
+    volume, source, _ = warping_input(0)
+    wanted = ORACLE["W_id.out"]
+    assert error(network("warping_module")(volume, source, source)[:, ::2, ::5, ::5], wanted) < 1e-3
+    warping = cpu_warping()
+    assert error(warping.run(warping.prepare(volume, source), source)[:, ::2, ::5, ::5], wanted) < 1e-3
+
+
+@pytest.mark.slow
+def test_warping_keeps_sources_and_frames_apart() -> None:
+    """Buffers are used again, by the next frame and by the next source."""
+    warping = cpu_warping()
+    (one, source_one, driving_one), (two, source_two, driving_two) = warping_input(0), warping_input(1)
+    first, second = warping.prepare(one, source_one), warping.prepare(two, source_two)
+    alone = warping.run(first, driving_one)
+    warping.run(second, driving_two)
+    both = warping.run(first, torch.cat([driving_two, driving_one]))
+    assert torch.equal(both[1:], alone)
+    assert not torch.equal(both[:1], alone)
+
+
+@pytest.mark.slow
+def test_generator_is_the_released_one() -> None:
+    features = generator_input()
+    plain = network("spade_generator")(features)
+    assert error(plain[:, :, ::5, ::5], ORACLE["G.out"]) < 1e-3
+    fast = cpu_generator()
+    pair = fast(torch.cat([-features, features]))
+    assert error(pair[1:], plain) < 1e-3
+    assert torch.equal(pair[1:], fast(features))
+
+
+@pytest.mark.slow
+def test_a_picture_goes_the_whole_way() -> None:
+    """F, W and G one after another on a picture, to the released program's frame within one level."""
+    volume = network("appearance_feature_extractor")(pictures()[:1])
+    source, driving = torch.from_numpy(ORACLE["M.x_s"][:1]), torch.from_numpy(ORACLE["chain.x_d"])
+    plain = network("spade_generator")(network("warping_module")(volume, source, driving))
+    warping = cpu_warping()
+    fast = cpu_generator()(warping.run(warping.prepare(volume, source), driving))
+    for picture in (plain, fast):
+        kept = picture[:, :, ::5, ::5]
+        assert error(kept, ORACLE["chain.out"]) < 2e-3
+        levels = (kept * 255).to(torch.uint8).numpy().astype(int)  # the released program truncates
+        assert np.abs(levels - ORACLE["chain.out_uint8"]).max() <= 1
