@@ -350,7 +350,7 @@ def _filled(chunks: Iterator[_Chunk], from_the_first: bool = True) -> Iterator[M
         first = 0 if from_the_first or last is not None else valid.index(True)
         stop = len(valid) - valid[::-1].index(True)
         waiting = cuts[stop:]
-        motion = _with_gaps(chunk.motion, valid[first:stop], cuts[first:stop])
+        motion = with_gaps(chunk.motion, valid[first:stop], cuts[first:stop])
         if last is not None:
             motion = Motion.concatenate([last, motion]).fill_invalid()[1:]
         else:
@@ -358,10 +358,10 @@ def _filled(chunks: Iterator[_Chunk], from_the_first: bool = True) -> Iterator[M
         last = motion[-1]
         yield motion
     if waiting and last is not None:
-        yield _with_gaps(last, [False] * len(waiting), waiting)
+        yield with_gaps(last, [False] * len(waiting), waiting)
 
 
-def _with_gaps(motion: Motion, valid: list[bool], cuts: list[bool]) -> Motion:
+def with_gaps(motion: Motion, valid: list[bool], cuts: list[bool]) -> Motion:
     """`motion`'s rows at the True places of `valid`; the others hold some row until they are filled."""
     rows = np.maximum(np.cumsum(valid) - 1, 0)
     arrays = {

@@ -21,8 +21,9 @@ from typing import Any, NoReturn, TextIO
 
 from backend import __version__
 from backend.cli_models import add_model_commands
-from backend.cli_options import add_job_options, options_from
+from backend.cli_options import add_job_options, faces_from, options_from
 from backend.errors import Cancelled, InputError, LivePortraitError
+from backend.options import Options
 from backend.progress import Bar, JsonLines, Progress, TextWarnings
 
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -47,12 +48,16 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=OneLineParser
     )
 
-    animate = _command(commands, "animate", _animate, "a picture performs a driving clip, motion or template")
-    animate.add_argument("source", metavar="SOURCE", type=Path, help="a picture with a face")
+    animate = _command(
+        commands, "animate", _animate, "a picture or clip performs a driving clip, motion or template"
+    )
+    animate.add_argument("source", metavar="SOURCE", type=Path, help="a picture or clip with a face")
     animate.add_argument(
         "driving",
         metavar="DRIVING",
-        help="a clip, a picture, a motion .npz, a template .pkl or a name of the motion library",
+        nargs="?",
+        help="a clip, a picture, a motion .npz, a template .pkl or a name of the motion library; not needed"
+        " where --face N:DRIVING says it for each face",
     )
     _add_result(animate)
     add_job_options(animate)
@@ -72,10 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_job_options(capture)
 
-    render = _command(commands, "render", _render, "a picture performs a captured motion")
-    render.add_argument("source", metavar="SOURCE", type=Path, help="a picture with a face")
+    render = _command(commands, "render", _render, "a picture or clip performs a captured motion")
+    render.add_argument("source", metavar="SOURCE", type=Path, help="a picture or clip with a face")
     render.add_argument(
-        "driving", metavar="MOTION", help="a motion .npz, a template .pkl or a name of the library"
+        "driving",
+        metavar="MOTION",
+        nargs="?",
+        help="a motion .npz, a template .pkl or a name of the library; or --face N:MOTION for each face",
     )
     _add_result(render)
     add_job_options(render)
@@ -124,6 +132,11 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         help="NAME.mp4, or a folder for 000000.png ..., motion.npz and result.json",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after the last whole frame that this job has left in the folder",
     )
 
 
@@ -208,6 +221,8 @@ def _animate(parsed: argparse.Namespace) -> int:
             parsed.driving,
             parsed.output,
             options_from(parsed),
+            faces=faces_from(parsed),
+            resume=parsed.resume,
             progress=progress,
             cancel=cancel,
         )
@@ -219,12 +234,20 @@ def _animate(parsed: argparse.Namespace) -> int:
 def _render(parsed: argparse.Namespace) -> int:
     from backend.driving import open_driving
 
-    driving = open_driving(parsed.driving)
-    if driving.motion is None:
-        raise InputError(
-            f"{driving.name} is a {driving.kind}, not a motion file.", "Use animate, or capture it first."
-        )
+    given = [parsed.driving] if parsed.driving is not None else []
+    for driving in map(open_driving, [*given, *faces_from(parsed).values()]):
+        if driving.motion is None:
+            raise InputError(
+                f"{driving.name} is a {driving.kind}, not a motion file.", "Use animate, or capture it first."
+            )
     return _animate(parsed)
+
+
+def one_face(parsed: argparse.Namespace) -> Options:
+    """The options of a command that looks at one face."""
+    if faces_from(parsed):
+        raise InputError("A capture has one face.", "Write --face N, and capture once for each.")
+    return options_from(parsed)
 
 
 def _capture(parsed: argparse.Namespace) -> int:
@@ -234,7 +257,7 @@ def _capture(parsed: argparse.Namespace) -> int:
         motion = capture_to_file(
             parsed.driving,
             parsed.output,
-            options_from(parsed),
+            one_face(parsed),
             progress=progress,
             cancel=cancel,
             keep_mouth=parsed.keep_mouth,

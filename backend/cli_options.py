@@ -13,7 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from backend.errors import InputError
 from backend.expressions import controls
+from backend.face_search import ORDERS
 from backend.options import REGIONS, Options
 from backend.timeline import LENGTH_POLICIES
 
@@ -119,11 +121,30 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
 
     choice = parser.add_argument_group("choice")
     choice.add_argument(
-        "--face", type=whole_number, metavar="N", help="the face's number, 0 is the largest [largest]"
+        "--face",
+        type=face_choice,
+        action="append",
+        default=[],
+        dest="faces",
+        metavar="N|N:DRIVING",
+        help="the face's number, 0 is the largest [largest]; with DRIVING, once for each face, it is driven by"
+        " that",
+    )
+    choice.add_argument(
+        "--face-order",
+        choices=ORDERS,
+        default=default.face_order,
+        help="how faces are numbered [large-small]",
     )
     choice.add_argument("--frames", type=frame_range, metavar="A:B", help="driving frames A to B - 1")
     choice.add_argument(
         "--fps", type=frame_rate, metavar="RATE", help="pictures a second: 24, 23.976, 30000/1001"
+    )
+    choice.add_argument(
+        "--audio",
+        choices=("auto", "driving", "source", "none"),
+        default=default.audio,
+        help="whose sound an MP4 gets: auto is the driving clip's, or else the source's [auto]",
     )
     choice.add_argument("--compatibility", choices=("product", "upstream"), default=default.compatibility)
 
@@ -145,8 +166,24 @@ def options_from(parsed: argparse.Namespace) -> Options:
     given = vars(parsed)
     known = {field.name: given[field.name] for field in fields(Options) if field.name in given}
     values = {control.name: given.get(f"control_{control.name}") for control in controls()}
+    alone = [number for number, driving in given.get("faces") or [] if driving is None]
+    if len(alone) > 1:
+        raise InputError("--face is given twice.", "Give one number, or N:DRIVING for each face.")
+    known["face"] = alone[0] if alone else None
     known["controls"] = {name: value for name, value in values.items() if value is not None}
     return Options(**known)
+
+
+def faces_from(parsed: argparse.Namespace) -> dict[int, str]:
+    """What drives each face that has a driving of its own. Raises InputError for a face that has two."""
+    faces: dict[int, str] = {}
+    for number, driving in parsed.faces:
+        if driving is None:
+            continue
+        if number in faces:
+            raise InputError(f"Face {number} is given two drivings.", "Give each face one.")
+        faces[number] = driving
+    return faces
 
 
 def _flag(group: Any, name: str, default: bool | None, what: str) -> None:
@@ -180,6 +217,14 @@ def whole_number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
+
+
+def face_choice(text: str) -> tuple[int, str | None]:
+    """N, or N:DRIVING."""
+    number, colon, driving = text.partition(":")
+    if colon and not driving:
+        raise argparse.ArgumentTypeError(f"{text!r} names no driving")
+    return whole_number(number), driving if colon else None
 
 
 def smoothing(text: str) -> float | str:

@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 REGIONS = ("all", "expression", "pose", "lips", "eyes")
+FACE_ORDERS = (
+    "large-small",
+    "small-large",
+    "left-right",
+    "right-left",
+    "top-bottom",
+    "bottom-top",
+    "distance-from-center",
+)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ Decoding, capturing, rendering and encoding overlap. Memory is constant apart fr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import hashlib
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from backend import __version__
+from backend import __version__, media
 from backend.capture import Cancel, capture_stream, check_cancel
 from backend.driving import Driving, fingerprint, open_driving, select_frames
 from backend.engines import Choice, Engine, choose
@@ -29,14 +32,15 @@ from backend.performance import (
 from backend.progress import Progress, Silent
 from backend.results import (
     Result,
-    Sound,
     Summary,
     check_writable,
     make_folder,
     open_result,
     refuse_overwriting,
 )
-from backend.source import Canvas, Source, open_source
+from backend.scenes import Part, sound_of, stage_scene
+from backend.source import Canvas, Source, check_source, open_source
+from backend.staging import Staged
 from backend.takes import lost_faces
 
 BATCH_BYTES = 16 << 20  # of rendered frames that an engine makes at a time
@@ -95,35 +99,48 @@ def render(
 
 def animate(
     source_path: Path,
-    driving: Driving | str | Path,
+    driving: Driving | str | Path | None,
     output: Path,
     options: Options,
     *,
+    faces: Mapping[int, Driving | str | Path] | None = None,
+    resume: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Summary:
     """Make a result: an MP4 or a folder. Returns what result.json says.
 
-    Raises the errors of `backend.errors`; frames that were finished by then stay, marked as a part.
+    `faces` gives faces a driving of their own, by number; `driving` is for options.face. `resume` goes on
+    after the last whole frame of the same job. Raises the errors of `backend.errors`; frames that were
+    finished by then stay, marked as a part.
     """
     progress = progress or Silent()
     result = open_result(output)
-    given = [] if isinstance(driving, Driving) else [Path(driving)]
-    result.check([path for path in [source_path, *given] if path.exists()])
+    given = [entry for entry in (driving, *(faces or {}).values()) if isinstance(entry, str | Path)]
+    result.check([path for path in [source_path, *map(Path, given)] if path.exists()])
     choice = choose(options) if engine is None else Choice(engine, "given by the caller")
-    engine = choice.engine
-    opened = driving if isinstance(driving, Driving) else open_driving(driving)
+    parts = _parts(driving, faces or {}, options, progress)
+    check_source(source_path)
+    summary = _summary(choice, source_path, parts, options)
+    first, done = result.resume(summary.job) if resume else (0, False)
+    if done:
+        progress.warn(f"{output} is complete already")
+        summary.frames, summary.complete = first, True
+        return summary
     with ExitStack() as stack:
-        if opened.motion is not None:
-            performance = whole_performance(capture(opened, options, engine), options)
+        still = media.probe(source_path).kind == "picture"
+        if still and len(parts) == 1 and parts[0].number == options.face:
+            staged = _staged(
+                source_path, parts[0].driving, options, choice.engine, result, progress, cancel, stack, first
+            )
         else:
-            performance = streamed_performance(opened, options, engine, progress, cancel, stack)
-        source = open_source(source_path, options, engine)
-        canvas = Canvas(source, options, deep=result.keeps_depth, flat=not result.keeps_alpha)
-        frames = stack.enter_context(closing(_render(source, performance, options, engine, canvas, cancel)))
-        summary = _summary(choice, source, opened, performance, options)
-        _write(result, summary, frames, opened, performance, canvas, progress)
+            staged = stage_scene(
+                source_path, parts, options, choice.engine, result, stack, progress, cancel, first
+            )
+        stack.enter_context(closing(staged.frames))
+        summary.fps, summary.size = staged.fps, staged.size
+        _write(result, summary, staged, progress)
     return summary
 
 
@@ -151,6 +168,69 @@ def capture_to_file(
     return motion
 
 
+def _parts(
+    driving: Driving | str | Path | None,
+    faces: Mapping[int, Driving | str | Path],
+    options: Options,
+    progress: Progress,
+) -> list[Part]:
+    """Which face is driven by what. The same file is opened once."""
+    opened: dict[str, Driving] = {}
+
+    def open_once(what: Driving | str | Path) -> Driving:
+        if isinstance(what, Driving):
+            return what
+        return opened.setdefault(str(what), open_driving(what))
+
+    if driving is None and not faces:
+        raise InputError("There is nothing to perform.", "Give a driving clip, picture, motion or name.")
+    own = {number: open_once(what) for number, what in faces.items()}
+    if driving is not None:
+        wanted = options.face if options.face is not None or not own else 0
+        if wanted is not None and wanted in own:
+            progress.warn(f"face {wanted} has a driving of its own, so {Path(str(driving)).name} is not used")
+        else:
+            return sorted(
+                [Part(wanted, open_once(driving)), *(Part(n, d) for n, d in own.items())],
+                key=lambda part: part.number or 0,
+            )
+    return [Part(number, own[number]) for number in sorted(own)]
+
+
+def _staged(
+    source_path: Path,
+    driving: Driving,
+    options: Options,
+    engine: Engine,
+    result: Result,
+    progress: Progress,
+    cancel: Cancel | None,
+    stack: ExitStack,
+    first: int,
+) -> Staged:
+    """The one face of a picture, its driving read while it is rendered where that is possible."""
+    if driving.motion is not None:
+        performance = whole_performance(capture(driving, options, engine), options, first)
+    else:
+        performance = streamed_performance(driving, options, engine, progress, cancel, stack, first)
+    source = open_source(source_path, options, engine)
+    canvas = Canvas(source, options, deep=result.keeps_depth, flat=not result.keeps_alpha)
+    if canvas.alpha is not None and not result.keeps_alpha:
+        performance.notes.append("MP4 has no transparency, so the picture is on black; a folder keeps it")
+    return Staged(
+        _render(source, performance, options, engine, canvas, cancel),
+        performance.fps,
+        source.output_size(options),
+        performance.total,
+        sound_of(options, [(driving, performance.start)], source_path),
+        lambda: {"motion.npz": performance.motion},
+        lambda: performance.warnings,
+        canvas.alpha,
+        canvas.bits,
+        first,
+    )
+
+
 def _render(
     source: Source,
     performance: Performance,
@@ -176,55 +256,48 @@ def _render(
                 yield canvas.frame(face)
 
 
-def _summary(
-    choice: Choice, source: Source, driving: Driving, performance: Performance, options: Options
-) -> Summary:
-    inputs = {
-        "source": {"name": source.path.name, "sha256": fingerprint(source.path)},
-        "driving": {"name": driving.name},
-    }
-    if driving.path is not None:
-        inputs["driving"]["sha256"] = fingerprint(driving.path)
-    return Summary(
+def _summary(choice: Choice, source: Path, parts: Sequence[Part], options: Options) -> Summary:
+    inputs = {"source": {"name": source.name, "sha256": fingerprint(source)}}
+    for part in parts:
+        role = "driving" if len(parts) == 1 else f"face {part.number or 0}"
+        inputs[role] = {"name": part.driving.name}
+        if part.driving.path is not None:
+            inputs[role]["sha256"] = fingerprint(part.driving.path)
+    summary = Summary(
         engine=choice.engine.name,
         engine_why=choice.why,
         device=choice.engine.device,
-        fps=performance.fps,
-        size=source.output_size(options),
+        fps=Fraction(25),
+        size=(0, 0),
         options=options,
         inputs=inputs,
         version=__version__,
     )
+    same = {name: summary.as_json()[name] for name in ("engine", "version", "options", "inputs")}
+    for irrelevant in ("engine", "device", "audio"):
+        del same["options"][irrelevant]
+    numbers = [part.number for part in parts]
+    text = json.dumps([same, numbers], sort_keys=True)
+    summary.job = hashlib.sha256(text.encode()).hexdigest()
+    return summary
 
 
-def _write(
-    result: Result,
-    summary: Summary,
-    frames: Iterator[np.ndarray],
-    driving: Driving,
-    performance: Performance,
-    canvas: Canvas,
-    progress: Progress,
-) -> None:
+def _write(result: Result, summary: Summary, staged: Staged, progress: Progress) -> None:
     """Bring the frames to disk and complete the summary."""
     # Before the first frame exists nothing is written, so a performance without a face leaves no trace.
-    frame = next(frames, None)
-    if frame is None:
+    frame = next(staged.frames, None)
+    if frame is None and staged.first == 0:
         raise InputError("There is nothing to render.", "Choose another range of frames.")
-    sound = Sound(driving.path, performance.start) if driving.has_audio and driving.path is not None else None
-    alpha = canvas.alpha
-    if alpha is not None and not result.keeps_alpha:
-        performance.notes.append("MP4 has no transparency, so the picture is on black; a folder keeps it")
-    done = 0
-    with result.writing(summary, alpha, canvas.bits, sound) as write:
+    done = staged.first
+    with result.writing(summary, staged.alpha, staged.bits, staged.sound) as write:
         while frame is not None:
             write(frame)
             done += 1
-            progress.update("render", done, performance.total)
-            frame = next(frames, None)
-    motion, warnings = performance.motion, performance.warnings
-    summary.valid_frames = int(np.count_nonzero(motion.valid))
+            progress.update("render", done, staged.total)
+            frame = next(staged.frames, None)
+    motions, warnings = staged.motions(), staged.warnings()
+    summary.valid_frames = int(np.count_nonzero(next(iter(motions.values())).valid))
     summary.warnings.extend(warnings)
-    result.complete(summary, motion)
+    result.complete(summary, motions)
     for warning in warnings:
         progress.warn(warning)

@@ -28,12 +28,16 @@ from backend.options import Options
 
 FORMAT = "liveportrait-result/1"
 FRAME_NAME = re.compile(r"\d{6,}\.png")
+PNG_END = b"IEND\xaeB`\x82"
+UNSURE = 16  # frames that may not have reached the disk when a machine is lost
 OTHER_CLIPS = {".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 
 
 @dataclass
 class Summary:
-    """What result.json holds. `inputs` maps "source"/"driving" to {"name", "sha256"}."""
+    """What result.json holds. `inputs` maps "source", "driving", "face 0", ... to {"name", "sha256"}; `job`
+    tells jobs apart that would make other frames.
+    """
 
     engine: str
     engine_why: str
@@ -43,6 +47,7 @@ class Summary:
     options: Options
     inputs: Mapping[str, Mapping[str, str]]
     version: str
+    job: str = ""
     frames: int = 0
     valid_frames: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -53,6 +58,7 @@ class Summary:
             "format": FORMAT,
             "version": self.version,
             "complete": self.complete,
+            "job": self.job,
             "engine": self.engine,
             "engine_why": self.engine_why,
             "device": self.device,
@@ -102,13 +108,19 @@ class Result(Protocol):
     def check(self, inputs: Iterable[Path]) -> None:
         """Raise OutputError when this cannot be written, InputError when an input would be overwritten."""
 
+    def resume(self, job: str) -> tuple[int, bool]:
+        """Keep the whole frames that this job has left here: how many there are, and whether that is all.
+
+        Raises InputError where they are another job's.
+        """
+
     def writing(
         self, summary: Summary, alpha: np.ndarray | None = None, bits: int = 8, sound: Sound | None = None
     ) -> AbstractContextManager[Callable[[np.ndarray], None]]:
         """A context that gives `write`; left by an error it keeps the whole frames, marked as a part."""
 
-    def complete(self, summary: Summary, motion: Motion) -> None:
-        """All frames are on disk: write what goes beside them."""
+    def complete(self, summary: Summary, motions: Mapping[str, Motion]) -> None:
+        """All frames are on disk: write what goes beside them. motions: by file name."""
 
 
 def open_result(path: Path) -> Result:
@@ -142,6 +154,9 @@ class ClipResult:
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise OutputError(f"{self.path} is write-protected.", "Choose another name.")
 
+    def resume(self, job: str) -> tuple[int, bool]:
+        return 0, False
+
     @contextmanager
     def writing(
         self, summary: Summary, alpha: np.ndarray | None = None, bits: int = 8, sound: Sound | None = None
@@ -163,7 +178,7 @@ class ClipResult:
 
             yield write
 
-    def complete(self, summary: Summary, motion: Motion) -> None:
+    def complete(self, summary: Summary, motions: Mapping[str, Motion]) -> None:
         summary.complete = True
 
 
@@ -175,17 +190,30 @@ class FolderResult:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept = 0  # frames that are taken over from before
 
     def check(self, inputs: Iterable[Path]) -> None:
         inputs = list(inputs)
-        for place in (self.path, self.path / "motion.npz", self.path / "result.json", *self._frames()):
+        for place in (self.path, self.path / "result.json", *self._motions(), *self._frames()):
             refuse_overwriting(place, inputs)
         check_writable(self.path)
-        if self._frames() and not self._is_ours():
+        if self._frames() and not self._summary():
             raise InputError(
                 f"{self.path} holds pictures that are no result of this program.",
                 "Choose another folder, so that nothing is overwritten.",
             )
+
+    def resume(self, job: str) -> tuple[int, bool]:
+        before = self._summary()
+        if not before:
+            return 0, False
+        if before.get("job") != job:
+            raise InputError(
+                f"{self.path} holds the frames of a job with other inputs, options or version.",
+                "Leave out --resume to start again, or choose another folder.",
+            )
+        self._kept = _whole_frames(self._frames())
+        return self._kept, bool(before.get("complete")) and self._kept == before.get("frames")
 
     @contextmanager
     def writing(
@@ -193,10 +221,10 @@ class FolderResult:
     ) -> Iterator[Callable[[np.ndarray], None]]:
         make_folder(self.path)
         self._write_summary(summary)  # from here on the folder is marked as a part of a result
-        for old in [*self._frames(), self.path / "motion.npz"]:
+        for old in [*self._frames()[self._kept :], *self._motions()]:
             old.unlink(missing_ok=True)
         try:
-            with media.SequenceWriter(self.path, bits=bits, alpha=alpha) as writer:
+            with media.SequenceWriter(self.path, bits=bits, alpha=alpha, start_index=self._kept) as writer:
                 yield writer.write
         except BaseException:
             summary.frames = len(self._frames())
@@ -205,8 +233,9 @@ class FolderResult:
             raise
         summary.frames = len(self._frames())
 
-    def complete(self, summary: Summary, motion: Motion) -> None:
-        save_motion(motion, self.path / "motion.npz")
+    def complete(self, summary: Summary, motions: Mapping[str, Motion]) -> None:
+        for name, motion in motions.items():
+            save_motion(motion, self.path / name)
         summary.complete = True
         self._write_summary(summary)
 
@@ -215,17 +244,39 @@ class FolderResult:
             return []
         return sorted(child for child in self.path.iterdir() if FRAME_NAME.fullmatch(child.name))
 
-    def _is_ours(self) -> bool:
+    def _motions(self) -> list[Path]:
+        """The motion files of a result."""
+        return [self.path / "motion.npz", *sorted(self.path.glob("motion_[0-9]*.npz"))]
+
+    def _summary(self) -> Mapping[str, Any]:
+        """What result.json says; nothing where there is none of ours."""
         try:
-            text = (self.path / "result.json").read_text("utf-8")
-            return str(json.loads(text).get("format", "")).startswith("liveportrait-result/")
-        except (OSError, ValueError, AttributeError):
-            return False
+            said = json.loads((self.path / "result.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        ours = isinstance(said, dict) and str(said.get("format", "")).startswith("liveportrait-result/")
+        return said if ours else {}
 
     def _write_summary(self, summary: Summary) -> None:
         write_atomically(
             self.path / "result.json", json.dumps(summary.as_json(), indent=1, ensure_ascii=False)
         )
+
+
+def _whole_frames(files: list[Path]) -> int:
+    """How many frames from 000000.png on are whole; of the last ones, which a lost machine may have cut off,
+    the end is looked at.
+    """
+    count = 0
+    while count < len(files) and files[count].name == f"{count:06d}.png":
+        count += 1
+    for number in range(max(count - UNSURE, 0), count):
+        with files[number].open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - len(PNG_END), 0))
+            if file.read() != PNG_END:
+                return number
+    return count
 
 
 def refuse_overwriting(target: Path, inputs: Iterable[Path]) -> None:

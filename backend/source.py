@@ -5,7 +5,8 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from backend import cropping, media
+from backend.clip_rules import clip_rules
 from backend.cropping import CROP_SIZE, SourceCrop
 from backend.engines import Engine
 from backend.errors import InputError
@@ -67,24 +69,58 @@ def open_source(path: Path, options: Options, engine: Engine) -> Source:
 
     Raises InputError for what is no picture, MediaError, NoFaceError, FaceTooSmallError.
     """
-    if not path.exists():
-        raise InputError(f"There is no file {str(path)!r}.", "Give a picture with a face.")
+    check_source(path)
     kind = media.probe(path).kind
     if kind != "picture":
         raise InputError(
-            f"{path.name} is a {kind}, but the source has to be a picture.",
-            "Save one of its frames as a picture and use that.",
+            f"{path.name} is a {kind}, not a picture.", "Save one of its frames as a picture and use that."
         )
-    picture = media.read_picture(path)
+    return open_faces(path, media.read_picture(path), [options.face], options, engine)[0]
+
+
+def check_source(path: Path) -> None:
+    """Raise InputError when there is no such file."""
+    if not path.exists():
+        raise InputError(f"There is no file {str(path)!r}.", "Give a picture or a clip with a face.")
+
+
+def open_faces(
+    path: Path, picture: media.Picture, numbers: Sequence[int | None], options: Options, engine: Engine
+) -> list[Source]:
+    """The faces of these numbers (None: the largest) in one picture, each a source of its own."""
     height, width = picture.rgb.shape[:2]
-    landmarks = None
-    if _needs_face(options, engine):
-        landmarks = choose_face(find_faces(picture.rgb), options.face).landmarks.astype(np.float32)
-    crop = _crop(options, engine, width, height, landmarks)
-    placed = None if landmarks is None else crop.landmarks_in_crop(landmarks[None])
-    small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE, compatibility=options.compatibility)
-    motion = engine.measure(small[None], placed)
-    window = _window(crop, width, height) if engine.native_resolution else (0, 0, width, height)
+    if not clip_rules(options).alpha_kept:
+        picture = replace(picture, alpha=None)
+    found = find_faces(picture.rgb, options.face_order) if needs_face(options, engine) else None
+    sources = []
+    for number in numbers:
+        landmarks = None
+        if found is not None:
+            landmarks = choose_face(found, number).landmarks.astype(np.float32)
+        crop = crop_of(options, engine, width, height, landmarks)
+        small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE, compatibility=options.compatibility)
+        placed = None if landmarks is None else crop.landmarks_in_crop(landmarks[None])
+        sources.append(
+            prepare(path, picture, landmarks, crop, engine.measure(small[None], placed), engine, small)
+        )
+    return sources
+
+
+def prepare(
+    path: Path,
+    picture: media.Picture,
+    landmarks: np.ndarray | None,
+    crop: SourceCrop,
+    motion: Motion,
+    engine: Engine,
+    small: np.ndarray | None = None,
+) -> Source:
+    """Let the engine take in a face that is already found and measured.
+
+    landmarks (478,3) f4 in px of the picture. small: the 256 px crop, where the caller has it.
+    """
+    height, width = picture.rgb.shape[:2]
+    window = window_of(crop, width, height) if engine.native_resolution else (0, 0, width, height)
     if engine.native_resolution:
         x0, y0, x1, y1 = window
         corner = np.array([x0, y0, 0], np.float32)
@@ -94,11 +130,14 @@ def open_source(path: Path, options: Options, engine: Engine) -> Source:
             crop.placement - [[0, 0, x0], [0, 0, y0]],
         )
     else:
-        appearance = engine.encode(small, None if placed is None else placed[0])
+        if small is None:
+            small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE)
+        placed = None if landmarks is None else crop.landmarks_in_crop(landmarks)
+        appearance = engine.encode(small, placed)
     return Source(path, picture, motion, appearance, engine.native_resolution, crop, window)
 
 
-def _needs_face(options: Options, engine: Engine) -> bool:
+def needs_face(options: Options, engine: Engine) -> bool:
     return (
         options.crop
         or engine.wants_landmarks
@@ -107,7 +146,7 @@ def _needs_face(options: Options, engine: Engine) -> bool:
     )
 
 
-def _crop(
+def crop_of(
     options: Options, engine: Engine, width: int, height: int, landmarks: np.ndarray | None
 ) -> SourceCrop:
     """The crop round the face, or with --no-crop the whole picture: squeezed into the square as in the
@@ -130,7 +169,7 @@ def _crop(
     return SourceCrop(cropping.crop_matrix(square))
 
 
-def _window(crop: SourceCrop, width: int, height: int) -> tuple[int, int, int, int]:
+def window_of(crop: SourceCrop, width: int, height: int) -> tuple[int, int, int, int]:
     """The upright rectangle of whole pixels, inside the picture, that holds the crop."""
     corners = cropping.transform_points(CROP_SIZE * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]), crop.M_c2o)
     x0, y0 = np.clip(np.floor(corners.min(axis=0)), 0, [width, height]).astype(int)
@@ -179,7 +218,7 @@ class Canvas:
     def _placed(self, rendered: np.ndarray) -> np.ndarray:
         source = self._source
         if not self._pastes:
-            return self._crop_alone(rendered)
+            return crop_alone(source, rendered, source.crop_size)
         if self._paster is not None:
             base = source.picture.rgb if self._deep is None else self._deep
             return self._paster.paste(base, rendered, out=self._frame)
@@ -199,12 +238,12 @@ class Canvas:
         np.copyto(self._frame[y0:y1, x0:x1], levels, where=changed)
         return self._frame
 
-    def _crop_alone(self, rendered: np.ndarray) -> np.ndarray:
-        """--no-paste-back: the crop at its own resolution."""
-        source = self._source
-        if not source.native:
-            return rendered
-        x0, y0, _, _ = source.window
-        from_window = source.crop.matrix(source.crop_size).copy()
-        from_window[:, 2] += from_window[:, :2] @ [x0, y0]
-        return cropping.crop(rendered, from_window, source.crop_size)
+
+def crop_alone(source: Source, rendered: np.ndarray, size: int) -> np.ndarray:
+    """--no-paste-back: the crop, `size` px across; an engine without native resolution has its own size."""
+    if not source.native:
+        return rendered
+    x0, y0, _, _ = source.window
+    from_window = source.crop.matrix(size).copy()
+    from_window[:, 2] += from_window[:, :2] @ [x0, y0]
+    return cropping.crop(rendered, from_window, size)
