@@ -15,8 +15,7 @@ from typing import Any
 
 from backend.errors import InputError
 from backend.expressions import controls
-from backend.face_search import ORDERS
-from backend.options import REGIONS, Options
+from backend.options import FACE_ORDERS, REGIONS, Options
 from backend.timeline import LENGTH_POLICIES
 
 # What people write for the rates of television, which are not these decimals.
@@ -127,12 +126,12 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
         default=[],
         dest="faces",
         metavar="N|N:DRIVING",
-        help="the face's number, 0 is the largest [largest]; with DRIVING, once for each face, it is driven by"
-        " that",
+        help="the face's number, 0 is the largest [largest]; with DRIVING, once for each face, it is driven"
+        " by that",
     )
     choice.add_argument(
         "--face-order",
-        choices=ORDERS,
+        choices=FACE_ORDERS,
         default=default.face_order,
         help="how faces are numbered [large-small]",
     )

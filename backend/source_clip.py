@@ -30,7 +30,7 @@ from backend.source import Source, crop_of, needs_face, prepare
 from backend.spool import Spool
 from backend.takes import runs
 
-CROP_SECONDS = 0.1  # width of the Gaussian that steadies the crop: no landmark's jitter, every movement
+CROP_SECONDS = 0.06  # width of the Gaussian that steadies the crop: no landmark's jitter, every movement
 BRIDGED = 3  # frames: a face lost for no longer is taken to be between the places before and after
 BACKWARDS = 24  # frames that are decoded together to be shown in reverse order
 
