@@ -27,7 +27,7 @@ from backend.faces import choose_face, find_faces
 from backend.motion import FRAME_SHAPES, MOUTH_SHAPE, Motion
 from backend.options import Options
 from backend.progress import Progress
-from backend.shots import CutDetector
+from backend.shots import ShotMarks
 from backend.spool import Spool
 
 CHUNK = 16  # frames measured together
@@ -229,11 +229,11 @@ class _ClipCapture:
         With a `matrix` also the crop, for engines that measure pixels. Frames themselves are let go at once.
         """
         crop_with = None if self._engine.wants_landmarks else matrix
-        cuts = CutDetector()
+        marks = ShotMarks()
         with tracker_for(self._options) as tracker, closing(self._frames()) as frames:
             for frame in frames:
                 face = tracker.update(frame)
-                cut = cuts.is_cut(frame) and self._rules.reference_per_shot
+                cut = marks.begins(frame, face is not None) and self._rules.reference_per_shot
                 seen = _Seen(cut=cut)
                 if face is not None:
                     seen = _Seen(

@@ -25,7 +25,7 @@ from backend.face_tracks import MultiTracker, tracker_for
 from backend.motion import Motion
 from backend.options import Options
 from backend.progress import Progress
-from backend.shots import CutDetector
+from backend.shots import ShotMarks
 from backend.source import Source, crop_of, needs_face, prepare
 from backend.spool import Spool
 from backend.takes import runs
@@ -186,7 +186,7 @@ class _Seen:
         self._size = (clip.info.width, clip.info.height)
         self._fps = options.fps or clip.info.fps or PICTURE_RATE
         self._wanted = needs_face(options, engine)
-        self._detector = CutDetector()
+        self._marks = ShotMarks()
         self.cuts: list[bool] = []
         self.valid: list[list[bool]] = [[] for _ in numbers]
         self._squares: list[list[tuple[float, float, float, float]]] = [[] for _ in numbers]
@@ -200,13 +200,14 @@ class _Seen:
                 self._many = stack.enter_context(MultiTracker(known, options.face_order))
 
     def add(self, frame: np.ndarray) -> None:
-        self.cuts.append(self._detector.is_cut(frame))
         faces: list[Face | None]
         if not self._wanted:
+            self.cuts.append(self._marks.begins(frame, True))
             for valid in self.valid:
                 valid.append(True)
             return
         faces = [self._one.update(frame)] if len(self._spools) == 1 else self._many.update(frame)
+        self.cuts.append(self._marks.begins(frame, any(face is not None for face in faces)))
         for place, face in enumerate(faces):
             self.valid[place].append(face is not None)
             if face is None:
