@@ -23,7 +23,7 @@ from backend.driving import Driving
 from backend.engines import Engine
 from backend.errors import Cancelled, InputError
 from backend.face_tracks import tracker_for
-from backend.faces import choose_face, find_faces
+from backend.faces import Face, choose_face, find_faces
 from backend.motion import FRAME_SHAPES, MOUTH_SHAPE, Motion
 from backend.options import Options
 from backend.progress import Progress
@@ -106,18 +106,31 @@ def _capture_picture(driving: Driving, options: Options, engine: Engine, mouths:
     assert driving.path is not None
     rgb = media.read_picture(driving.path).rgb
     face = choose_face(find_faces(rgb, options.face_order), options.face)
+    motion, _ = measure_frame(engine, rgb, face, options)
+    if not mouths:
+        motion = replace(motion, mouth=None)
+    return replace(motion, fps_numerator=PICTURE_RATE.numerator, fps_denominator=PICTURE_RATE.denominator)
+
+
+def measure_frame(
+    engine: Engine, rgb: np.ndarray, face: Face, options: Options, matrix: np.ndarray | None = None
+) -> tuple[Motion, np.ndarray]:
+    """A driving frame by itself: its Motion of one frame, with the driver's mouth, and the map (2,3) from its
+    px to crop px, which further frames of the same clip are given.
+    """
     height, width = rgb.shape[:2]
-    matrix = _whole_frame(width, height)
-    if wants_crop(options, width, height):
+    if matrix is None and wants_crop(options, width, height):
         matrix = _driving_crop([face.landmarks], options)
+    elif matrix is None:
+        matrix = _whole_frame(width, height)
     seen = _Seen(
         face.landmarks.astype(np.float32),
-        engine.mouth_patch(rgb, face.landmarks) if mouths else None,
+        engine.mouth_patch(rgb, face.landmarks) if engine.wants_mouths else None,
         cropping.crop(rgb, matrix, CROP) if not engine.wants_landmarks else None,
     )
     motion = _measure(engine, [seen], matrix)
     assert motion is not None
-    return replace(motion, fps_numerator=PICTURE_RATE.numerator, fps_denominator=PICTURE_RATE.denominator)
+    return motion, matrix
 
 
 def wants_crop(options: Options, width: int, height: int) -> bool:

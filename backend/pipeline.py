@@ -20,6 +20,7 @@ from backend.capture import Cancel, capture_stream, check_cancel
 from backend.driving import Driving, fingerprint, open_driving, select_frames
 from backend.engines import Choice, Engine, choose
 from backend.errors import InputError
+from backend.live import live
 from backend.motion import Motion
 from backend.motion_files import save_motion
 from backend.options import Options
@@ -42,6 +43,8 @@ from backend.scenes import Part, sound_of, stage_scene
 from backend.source import Canvas, Source, check_source, open_source
 from backend.staging import Staged
 from backend.takes import lost_faces
+
+__all__ = ["animate", "capture", "capture_to_file", "live", "render"]
 
 BATCH_BYTES = 16 << 20  # of rendered frames that an engine makes at a time
 BATCH = 16
