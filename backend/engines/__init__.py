@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import EngineError
+from ..models import FoundModels, find
 from ..motion import Motion
 from ..options import Options
 
@@ -64,14 +65,16 @@ def choose(options: Options) -> Choice:
     """The engine for a job and the reason in a sentence. Raises EngineError where the wanted one cannot run
     here.
     """
-    if options.engine == "neural":
-        raise EngineError(
-            "The neural engine is not part of this version.",
-            "Use --engine mesh (the default), which needs no weights.",
-        )
+    why = "asked for"
+    if options.engine != "mesh":
+        found = find(options)
+        if isinstance(found, FoundModels):
+            from .neural import NeuralEngine
+
+            return Choice(NeuralEngine(found.files, found.device), found.why)
+        if options.engine == "neural":
+            raise EngineError(f"The neural engine cannot run here: {found.why}.", found.advice)
+        why = f"the embedded engine, since the neural one cannot run here: {found.why}"
     from .mesh import MeshEngine
 
-    why = (
-        "asked for" if options.engine == "mesh" else "the embedded engine: it needs neither weights nor a GPU"
-    )
     return Choice(MeshEngine(), why)

@@ -57,11 +57,15 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_parts(models: Path) -> dict[str, dict[str, Tensor]]:
+    """`read_parts` of the file in a folder of weights. EngineError."""
+    return read_parts(weights_file(models, "stitching_retargeting_module"))
+
+
+def read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
     """The state dicts of S, R_lip and R_eye by the names in PARTS, `module.` taken out of their keys.
 
     A .safetensors file knows no dicts in a dict, so there the part's name leads each key. EngineError.
     """
-    path = weights_file(models, "stitching_retargeting_module")
     content = _read(path)
     if path.suffix == ".safetensors":
         content = {

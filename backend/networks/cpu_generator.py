@@ -45,13 +45,15 @@ def cells_of(tiles: Tensor) -> Tensor:
 
 def enlarged(cells: Tensor) -> Tensor:
     """(2,2,th,tw,c) as a view that repeats each pixel twofold: (2,2,2,2,th,tw,c), pixel and its copies by
-    rows, columns."""
+    rows, columns.
+    """
     return cells[:, None, :, None].expand(-1, 2, -1, 2, -1, -1, -1)
 
 
 class Modulation:
     """Gamma and beta of one SPADE, applied: hidden tiles and a normalised map -> scaled and shifted, leaky
-    ReLU."""
+    ReLU.
+    """
 
     def __init__(self, spade: Spade) -> None:
         gamma, beta = spade.mlp_gamma, spade.mlp_beta
@@ -204,7 +206,8 @@ def _tile_convolution(convolution: SpectralConv2d) -> TileConvolution:
 
 class CpuGenerator:
     """Features (b,256,64,64) -> picture (b,3,512,512) in 0..1, float32 on the CPU. Not thread-safe: it keeps
-    buffers."""
+    buffers.
+    """
 
     @torch.no_grad()
     def __init__(self, generator: SpadeGenerator) -> None:

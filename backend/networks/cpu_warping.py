@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fourier import FourierConvolution
-from .layers import DownBlock3d, UpBlock3d
+from .layers import DownBlock3d, UpBlock3d, halved
 from .warping import HOURGLASS_IN, HOURGLASS_OUT, VARIANCE, WIDTHS, WarpingModule, axis_grid
 from .winograd import TileConvolution, Workspace, from_tiles, to_tiles
 
@@ -32,7 +32,8 @@ SMALL = 2  # decoder blocks, at 2x2 and 4x4, that gain nothing from phases
 @dataclass(frozen=True)
 class WarpingState:
     """A source: its volume (1,32,16,64,64), the compressed one (4,16,64,64), keypoints (21,3), their
-    Gaussians (21,16,64,64) and the background's part of the hourglass' input (4,16,64,64)."""
+    Gaussians (21,16,64,64) and the background's part of the hourglass' input (4,16,64,64).
+    """
 
     volume: Tensor
     compressed: Tensor
@@ -69,7 +70,8 @@ def bumps(keypoints: Tensor, size: torch.Size) -> Tensor:
 
 def moved(volume: Tensor, source: Tensor, driving: Tensor) -> Tensor:
     """Volume (c,d,h,w) as n keypoint pairs (n,3) would move it: linear interpolation, zero outside ->
-    (n,c,d,h,w)."""
+    (n,c,d,h,w).
+    """
     channels, depth, height, width = volume.shape
     count = len(source)
     hats = []
@@ -143,7 +145,8 @@ class Occlusion:
 
 class CpuWarping:
     """`prepare` a source once, then `run` it for any keypoints. float32. Not thread-safe: it keeps
-    buffers."""
+    buffers.
+    """
 
     @torch.no_grad()
     def __init__(self, module: WarpingModule) -> None:
@@ -192,7 +195,8 @@ class CpuWarping:
     @torch.inference_mode()
     def motion(self, state: WarpingState, driving: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints (21,3) -> deformation (16,64,64,3) and occlusion map (1,1,64,64), as DenseMotionNetwork
-        gives them."""
+        gives them.
+        """
         decoded = self._hourglass(self._hourglass_input(state, driving))
         depth, height, width = decoded.shape[:3]
         weights = self.mask(self._framed("mask", decoded, self.mask), self.space).softmax(dim=-1)
@@ -218,7 +222,7 @@ class CpuWarping:
         """(1,110,d,h,w) -> (d,h,w,142)."""
         maps = [x]
         for weight, bias in self.down:
-            maps.append(F.avg_pool3d(F.conv3d(maps[-1], weight, bias, padding=1).relu_(), (1, 2, 2)))
+            maps.append(halved(F.conv3d(maps[-1], weight, bias, padding=1).relu_()))
         y = maps.pop()
         for block, skip in zip(self.up[:-1], maps[:0:-1]):
             depth, height, width = skip.shape[2:]
@@ -238,7 +242,8 @@ class CpuWarping:
 
     def _frame(self, name: str, convolution: FourierConvolution, size: torch.Size) -> tuple[Tensor, Tensor]:
         """A buffer with the zero border that a convolution reads, (d,h+n-1,w+n-1,142), and the volume's place
-        in it."""
+        in it.
+        """
         edge = convolution.margin
         depth, height, width = size
         framed = self.space.take(f"framed.{name}", depth, height + 2 * edge, width + 2 * edge, HOURGLASS_OUT)

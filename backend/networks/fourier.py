@@ -22,7 +22,8 @@ TILE_ROWS_AT_ONCE = 2
 
 class FourierConvolution:
     """Convolution with "same" padding of volumes (d,h,w,c) -> (d,h,w,k), framed in zeros; h and w are
-    multiples of 16."""
+    multiples of 16.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         """weight (k,c,n,n,n) with n odd, bias (k)."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """G, the generator: features become a picture, through spatially-adaptive normalisation (SPADE, Park et al.
-2019)."""
+2019).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ SLOPE = 0.2
 
 class Spade(nn.Module):
     """x (b,c,h,w) made flat by channel, then scaled and shifted voxel by voxel as features (b,256,64,64)
-    say."""
+    say.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +35,8 @@ class Spade(nn.Module):
 class SpadeBlock(nn.Module):
     """Two rounds of SPADE, leaky ReLU, 3x3 convolution, added to a shortcut: (b,c,h,w) -> (b,c',h,w).
 
-    Where c' differs from c the shortcut has a SPADE and a 1x1 convolution of its own."""
+    Where c' differs from c the shortcut has a SPADE and a 1x1 convolution of its own.
+    """
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -75,4 +78,4 @@ class SpadeGenerator(nn.Module):
             x = block(x, features)
         x = self.up_0(F.interpolate(x, scale_factor=2), features)
         x = self.up_1(F.interpolate(x, scale_factor=2), features)
-        return torch.sigmoid(self.conv_img(F.leaky_relu(x, SLOPE)))
+        return torch.sigmoid(self.conv_img(F.leaky_relu(x, SLOPE)).float())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Building blocks that several of LivePortrait's networks share. Attribute names are the released files'
-keys."""
+keys.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class ResBlock3d(nn.Module):
 
 class DownBlock3d(nn.Module):
     """3x3x3 convolution, batch normalisation, ReLU, mean of 2x2 in the plane: (b,c,d,h,w) ->
-    (b,c',d,h/2,w/2)."""
+    (b,c',d,h/2,w/2).
+    """
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -59,12 +61,18 @@ class DownBlock3d(nn.Module):
         self.norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool3d(F.relu(self.norm(self.conv(x))), (1, 2, 2))
+        return halved(F.relu(self.norm(self.conv(x))))
+
+
+def halved(volume: Tensor) -> Tensor:
+    """Mean of 2x2 in the plane: (b,c,d,h,w) -> (b,c,d,h/2,w/2). 3-D pooling is not to be had everywhere."""
+    return F.avg_pool2d(volume.flatten(1, 2), 2).unflatten(1, volume.shape[1:3])
 
 
 class UpBlock3d(nn.Module):
     """Nearest upsampling by 2 in the plane, 3x3x3 convolution, normalisation, ReLU: (b,c,d,h,w) ->
-    (b,c',d,2h,2w)."""
+    (b,c',d,2h,2w).
+    """
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -105,3 +113,23 @@ class SpectralConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight(), self.bias, padding=self.weight_orig.shape[-1] // 2)
+
+    def plain(self) -> nn.Conv2d:
+        """A convolution with that kernel, so that the division is done once."""
+        out_channels, channels, kernel, _ = self.weight_orig.shape
+        with torch.device("meta"):
+            convolution = nn.Conv2d(
+                channels, out_channels, kernel, padding=kernel // 2, bias=self.bias is not None
+            )
+        convolution.weight = nn.Parameter(self.weight().detach(), requires_grad=False)
+        if self.bias is not None:
+            convolution.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
+        return convolution
+
+
+def fold_spectral_norms(network: nn.Module) -> None:
+    """Put a plain convolution in every SpectralConv2d's place; the network cannot be loaded into any more."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, SpectralConv2d):
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, module.plain())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """M, the motion extractor: ConvNeXt V2 "tiny" (Woo et al. 2023) with one linear head for each quantity of a
-pose."""
+pose.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class ChannelNorm(nn.LayerNorm):
 
 class ResponseNorm(nn.Module):
     """Global response normalisation of (b,h,w,c): a channel grows with its share of the energy in the
-    picture."""
+    picture.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,7 +43,8 @@ class ResponseNorm(nn.Module):
 
 class Block(nn.Module):
     """7x7 by channel, normalise, widen fourfold, GELU, response normalisation, narrow, add: (b,c,h,w) -> the
-    same."""
+    same.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -87,7 +90,8 @@ class ConvNeXt(nn.Module):
 class MotionExtractor(nn.Module):
     """Picture (b,3,256,256) in 0..1 -> canonical keypoints kp (b,63), exp (b,63), scale (b,1), t (b,3) and
     the angles pitch, yaw, roll (b,66) as scores of 66 bins of 3 degrees (see `degrees`). 28,118,728
-    parameters."""
+    parameters.
+    """
 
     def __init__(self) -> None:
         super().__init__()

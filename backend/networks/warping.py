@@ -4,6 +4,9 @@
 Each keypoint proposes a translation of the whole volume, the background none; an hourglass network looks at
 the features as each proposal would place them and mixes the proposals, voxel by voxel (Siarohin et al. 2019,
 Wang et al. 2021).
+
+The volume and the weights may be of half precision. Keypoints, places, the softmax and the sampling keep the
+keypoints' own, float32: a place in half precision would be off by up to a thirtieth of a voxel.
 """
 
 from __future__ import annotations
@@ -59,7 +62,8 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """The encoder's six maps -> (b,142,d,h,w); each doubling is followed by the encoder's map of the same
-    size."""
+    size.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +95,8 @@ class Hourglass(nn.Module):
 
 class DenseMotionNetwork(nn.Module):
     """Feature volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> deformation (b,16,64,64,3),
-    where in the source each voxel comes from (x,y,z in -1..1), and occlusion map (b,1,64,64) in 0..1."""
+    where in the source each voxel comes from (x,y,z in -1..1), and occlusion map (b,1,64,64) in 0..1.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,10 +109,10 @@ class DenseMotionNetwork(nn.Module):
     def forward(self, volume: Tensor, kp_source: Tensor, kp_driving: Tensor) -> tuple[Tensor, Tensor]:
         grid = coordinate_grid(volume.shape[2:], kp_source)
         proposals = propose(grid, kp_source, kp_driving)
-        compressed = F.relu(self.norm(self.compress(volume)))
+        compressed = F.relu(self.norm(self.compress(volume))).to(grid.dtype)
         bumps = gaussians(kp_driving, grid) - gaussians(kp_source, grid)
-        x = self.hourglass(hourglass_input(bumps, move(compressed, proposals)))
-        weights = self.mask(x).softmax(dim=1)
+        x = self.hourglass(hourglass_input(bumps, move(compressed, proposals)).to(volume.dtype))
+        weights = self.mask(x).to(grid.dtype).softmax(dim=1)
         deformation = (proposals * weights[..., None]).sum(dim=1)
         occlusion = torch.sigmoid(self.occlusion(x.flatten(1, 2)))
         return deformation, occlusion
@@ -115,7 +120,8 @@ class DenseMotionNetwork(nn.Module):
 
 def propose(grid: Tensor, kp_source: Tensor, kp_driving: Tensor) -> Tensor:
     """Where each keypoint alone would fetch every voxel from: grid (d,h,w,3), keypoints (b,21,3) ->
-    (b,22,d,h,w,3)."""
+    (b,22,d,h,w,3).
+    """
     source, driving = (F.pad(kp, (0, 0, 1, 0))[:, :, None, None, None, :] for kp in (kp_source, kp_driving))
     return grid - driving + source
 
@@ -130,14 +136,16 @@ def move(volume: Tensor, proposals: Tensor) -> Tensor:
 
 def hourglass_input(bumps: Tensor, moved: Tensor) -> Tensor:
     """Gaussians' difference (b,21,d,h,w) and moved features (b,22,4,d,h,w) -> (b,110,d,h,w), five for each
-    proposal."""
+    proposal.
+    """
     bumps = F.pad(bumps, (0, 0, 0, 0, 0, 0, 1, 0))
     return torch.cat([bumps[:, :, None], moved], dim=2).flatten(1, 2)
 
 
 class WarpingModule(nn.Module):
     """Feature volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> features as the driving
-    keypoints pose them (b,256,64,64). 45,529,829 parameters."""
+    keypoints pose them (b,256,64,64). 45,529,829 parameters.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,5 +155,5 @@ class WarpingModule(nn.Module):
 
     def forward(self, volume: Tensor, kp_source: Tensor, kp_driving: Tensor) -> Tensor:
         deformation, occlusion = self.dense_motion_network(volume, kp_source, kp_driving)
-        warped = F.grid_sample(volume, deformation, align_corners=False)
-        return self.fourth(self.third(warped.flatten(1, 2))) * occlusion
+        warped = F.grid_sample(volume.to(deformation.dtype), deformation, align_corners=False)
+        return self.fourth(self.third(warped.flatten(1, 2).to(volume.dtype))) * occlusion

@@ -27,7 +27,8 @@ TILES_AT_ONCE = 256  # so that a layer's intermediate results stay in the proces
 
 class Workspace:
     """Named buffers that grow and are used again. What `take` gave is overwritten by the next `take` of that
-    name."""
+    name.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
@@ -46,7 +47,8 @@ def matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(analysis (6,6), kernel (6,3), synthesis (4,6)), float64: correlation of 6 pixels with 3 taps, in 6
     products.
 
-    Toom-Cook: polynomials evaluated at POINTS and infinity, multiplied there and interpolated."""
+    Toom-Cook: polynomials evaluated at POINTS and infinity, multiplied there and interpolated.
+    """
     analysis, kernel, synthesis = np.zeros((REACH, REACH)), np.zeros((REACH, 3)), np.zeros((TILE, REACH))
     for i, point in enumerate(POINTS):
         others = [other for other in POINTS if other != point]
@@ -62,7 +64,8 @@ def matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @cache
 def analysis_matrix(phases: int) -> Tensor:
     """(36, (phases+2)^2): 6x6 transform of tiles with `phases` different pixels a side: 4, or 3 where the
-    middle two are equal, as in a picture enlarged fourfold and convolved once."""
+    middle two are equal, as in a picture enlarged fourfold and convolved once.
+    """
     analysis = matrices()[0]
     if phases == 3:
         analysis = np.column_stack([analysis[:, :2], analysis[:, 2] + analysis[:, 3], analysis[:, 4:]])
@@ -113,14 +116,16 @@ def _moves(phases: int) -> tuple[tuple[slice, slice, int], ...]:
 
 def _overlap(start: int, stop: int, size: int, neighbour: int) -> tuple[slice, slice]:
     """Where tiles start..stop find their neighbour among 0..size: (slice of the wanted, slice of what there
-    is)."""
+    is).
+    """
     first, last = max(start + neighbour, 0), min(stop + neighbour, size)
     return slice(first - start - neighbour, last - start - neighbour), slice(first, last)
 
 
 def spread(tiles: Tensor, rows: slice, space: Workspace) -> Tensor:
     """Every tile of some rows with the pixel around it, zero outside the picture: (p,p,th,tw,c) ->
-    (p+2,p+2,r,tw,c)."""
+    (p+2,p+2,r,tw,c).
+    """
     phases, _, height, width, channels = tiles.shape
     out = space.take("spread", phases + 2, phases + 2, rows.stop - rows.start, width, channels)
     if rows.start == 0:

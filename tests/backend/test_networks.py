@@ -140,7 +140,8 @@ def test_warping_on_the_cpu_is_the_released_one(item: int) -> None:
 @pytest.mark.slow
 def test_warping_at_rest_is_the_released_one() -> None:
     """Not the identity: the grid's ends are voxels' middles for the keypoints and their borders for the
-    sampler."""
+    sampler.
+    """
     volume, source, _ = warping_input(0)
     wanted = ORACLE["W_id.out"]
     assert error(network("warping_module")(volume, source, source)[:, ::2, ::5, ::5], wanted) < 1e-3

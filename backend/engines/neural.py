@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LivePortrait's own networks behind the seam: the released weights, on a GPU or, slowly, on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.errors import EngineError
+from backend.motion import Motion
+from backend.networks.appearance import AppearanceFeatureExtractor
+from backend.networks.checkpoints import Network, fill, load_state, read_parts
+from backend.networks.generator import SpadeGenerator
+from backend.networks.motion import MotionExtractor, degrees
+from backend.networks.renderers import (
+    CpuRenderer,
+    DeviceRenderer,
+    Renderer,
+    disagreement,
+    to_levels,
+    to_pictures,
+)
+from backend.networks.retargeting import RetargetingNetworks
+from backend.networks.warping import WarpingModule
+from backend.rotations import rotation_from_euler
+from backend.templates import estimate_ratios
+
+from .mesh_maps import MeshMaps
+from .mesh_mouth import mouth_patch
+
+CROP = 256
+BATCHES = {"cuda": 8, "mps": 2, "cpu": 1}  # frames drawn together
+MEASURED_TOGETHER = 16
+
+
+def out_of_memory(device: str) -> EngineError:
+    """For a device whose memory is too small for a single frame."""
+    return EngineError(
+        f"The memory of the {device} device is too small for the neural engine.",
+        "Close other programs that use it, or choose --device cpu or --engine mesh.",
+    )
+
+
+@contextmanager
+def fault_on(device: str) -> Iterator[None]:
+    """Make one clear EngineError of what a GPU's driver reports."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(device) from error
+    except RuntimeError as error:
+        if device == "cpu":
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise EngineError(
+            f"The {device} device failed: {reason}", "Update its driver, or choose --device cpu."
+        ) from error
+
+
+@dataclass
+class NeuralAppearance:
+    """A source: its feature volume (1,32,16,64,64), and what the renderer made of it for one x_s, whose bytes
+    `source` holds.
+    """
+
+    volume: Tensor
+    source: bytes = b""
+    state: Any = None
+
+
+class NeuralEngine:
+    """The seam of DESIGN.md section 3; see each method. Not for several threads at once.
+
+    Networks are read when they are first needed: capturing needs only M.
+    """
+
+    name = "neural"
+    native_resolution = False
+    wants_landmarks = False
+    wants_mouths = False
+
+    def __init__(self, files: Mapping[str, Path], device: str = "cpu", half: bool | None = None) -> None:
+        """files: the weights by the names of checkpoints.FILES; device: "cuda", "mps" or "cpu".
+
+        half: float16 for W and G, by default on CUDA. EngineError for weights that cannot be used.
+        """
+        self.device = device
+        self.note = ""  # what the user should know about how this engine runs
+        self._files = files
+        self._half = device == "cuda" if half is None else half
+        self._batch = BATCHES[device]
+        with fault_on(device):
+            self._mlps = RetargetingNetworks(read_parts(files["stitching_retargeting_module"]), device)
+
+    @cached_property
+    def _motion(self) -> MotionExtractor:
+        return self._load(MotionExtractor, "motion_extractor").to(self.device)
+
+    @cached_property
+    def _appearance(self) -> AppearanceFeatureExtractor:
+        return self._load(AppearanceFeatureExtractor, "appearance_feature_extractor").to(self.device)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        if self.device == "cpu":
+            return CpuRenderer(*self._warping_and_generator())
+        device = torch.device(self.device)
+        exact = DeviceRenderer(*self._warping_and_generator(), device, torch.float32)
+        if not self._half:
+            return exact
+        half = DeviceRenderer(*self._warping_and_generator(), device, torch.float16)
+        self.note = self._check(half, exact)
+        return exact if self.note else half
+
+    def _warping_and_generator(self) -> tuple[WarpingModule, SpadeGenerator]:
+        return (
+            self._load(WarpingModule, "warping_module"),
+            self._load(SpadeGenerator, "spade_generator"),
+        )
+
+    def _load(self, kind: Callable[[], Network], name: str) -> Network:
+        with torch.device("meta"):
+            network = kind()
+        return fill(network.to_empty(device="cpu"), load_state(self._files[name]), name)
+
+    def _check(self, half: Renderer, exact: Renderer) -> str:
+        """Draw one known frame both ways; "" or why float32 is used."""
+        y, x = np.mgrid[:CROP, :CROP]
+        waves = np.stack([127 + 100 * np.sin(x / (9 + i) + y / (13 - i)) for i in range(3)], axis=-1)
+        crop = waves.astype(np.uint8)
+        source = self.measure(crop[None]).keypoints()
+        volume = self.encode(crop).volume
+        keypoints = self._on_device(source)
+        drawn = [one.draw(one.prepare(volume, keypoints), keypoints) for one in (half, exact)]
+        wrong = disagreement(*drawn)
+        return wrong and f"float32 is used, since half precision failed its test on this GPU: {wrong}"
+
+    def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
+        """crops (n,256,256,3) uint8 -> Motion of n frames at 25/s.
+
+        The ratios and the gaze come from landmarks (n,478,3) in crop pixels; without them the ratios are
+        estimated from the expression.
+        """
+        starts = range(0, len(crops), MEASURED_TOGETHER)
+        heads = [self._heads(crops[k : k + MEASURED_TOGETHER]) for k in starts]
+        found = {name: np.concatenate([head[name] for head in heads]) for name in heads[0]}
+        expression = found["exp"].reshape(-1, 21, 3)
+        translation = found["t"].copy()
+        translation[:, 2] = 0.0
+        gaze = None
+        if landmarks is None:
+            eyes, lips = estimate_ratios(expression)
+        else:
+            seen = MeshMaps.load().measure(np.asarray(landmarks))
+            eyes, lips, gaze = seen.eye_ratio, seen.lip_ratio, seen.gaze
+        return Motion(
+            rotation=rotation_from_euler(found["pitch"], found["yaw"], found["roll"]),
+            expression=expression,
+            scale=found["scale"][:, 0],
+            translation=translation,
+            canonical=found["kp"].reshape(-1, 21, 3),
+            eye_ratio=eyes,
+            lip_ratio=lips,
+            gaze=gaze,
+            engine=self.name,
+            ratios_estimated=landmarks is None,
+        )
+
+    def _heads(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """M's answers, the angles in degrees."""
+        with torch.inference_mode(), fault_on(self.device):
+            heads = self._motion(to_pictures(self._on_device(crops)))
+            heads.update({angle: degrees(heads[angle]) for angle in ("pitch", "yaw", "roll")})
+            return {name: value.cpu().numpy() for name, value in heads.items()}
+
+    def encode(
+        self, crop: np.ndarray, landmarks: np.ndarray | None = None, placement: np.ndarray | None = None
+    ) -> NeuralAppearance:
+        """A source's crop (256,256,3) uint8, once."""
+        with torch.inference_mode(), fault_on(self.device):
+            return NeuralAppearance(self._appearance(to_pictures(self._on_device(crop[None]))))
+
+    def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+        """x_s, x_d (n,21,3) -> x_d whose shoulders meet the source's."""
+        return self._mlps.stitch(source, driving)
+
+    def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        """x_s (n,21,3), ratios (n,3): present image-left, image-right, target -> change (n,21,3)."""
+        return self._mlps.retarget_eyes(source, ratios)
+
+    def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        """x_s (n,21,3), ratios (n,2): present, target -> change (n,21,3)."""
+        return self._mlps.retarget_lips(source, ratios)
+
+    def mouth_patch(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """The driver's inner mouth (48,64,3) uint8, which only the mesh engine shows."""
+        return mouth_patch(picture, landmarks)
+
+    def render(
+        self,
+        appearance: NeuralAppearance,
+        source: np.ndarray,
+        driving: np.ndarray,
+        mouths: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """x_s (n or 1,21,3), x_d (n,21,3) -> pictures (n,512,512,3) uint8 RGB.
+
+        EngineError when the device's memory is too small for a single frame.
+        """
+        source = np.broadcast_to(np.asarray(source, np.float32), np.shape(driving))
+        frames = []
+        at = 0
+        while at < len(driving):
+            alike = (source[at : at + self._batch] == source[at]).all(axis=(1, 2))
+            stop = at + (int(alike.argmin()) if not alike.all() else len(alike))
+            try:
+                with torch.inference_mode():
+                    frames.append(self._draw(appearance, source[at], driving[at:stop]))
+                at = stop
+            except torch.OutOfMemoryError as error:
+                self._batch = (stop - at) // 2
+                torch.cuda.empty_cache()
+                if self._batch == 0:
+                    self._batch = 1
+                    raise out_of_memory(self.device) from error
+        return np.concatenate(frames)
+
+    def _draw(self, appearance: NeuralAppearance, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+        """x_s (21,3), x_d (b,21,3) -> (b,512,512,3) uint8."""
+        key = source.tobytes()
+        if appearance.source != key:
+            appearance.state = self._renderer.prepare(appearance.volume, self._on_device(source[None]))
+            appearance.source = key
+        pictures = self._renderer.draw(appearance.state, self._on_device(driving))
+        return to_levels(pictures).cpu().numpy()
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        """A copy: float32, or uint8 as it is."""
+        kind = np.uint8 if array.dtype == np.uint8 else np.float32
+        return torch.from_numpy(np.array(array, kind)).to(self.device)

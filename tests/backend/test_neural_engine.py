@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The neural engine behind the seam: files in the released layout in, the released program's numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.engines import choose
+from backend.errors import EngineError
+from backend.options import Options
+from tests.backend import generated_weights as weights
+
+torch = pytest.importorskip("torch", reason="the networks need torch, which is not in this environment")
+
+from torch import Tensor  # noqa: E402
+
+from backend.engines.neural import NeuralAppearance, NeuralEngine, fault_on  # noqa: E402
+from backend.networks import renderers  # noqa: E402
+from backend.networks.checkpoints import FILES  # noqa: E402
+from backend.networks.generator import SpadeGenerator  # noqa: E402
+from backend.networks.layers import SpectralConv2d, fold_spectral_norms  # noqa: E402
+from backend.networks.warping import DenseMotionNetwork  # noqa: E402
+
+ORACLE = np.load(Path(__file__).parents[1] / "data" / "networks_oracle.npz", allow_pickle=False)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every released file, with generated weights."""
+    folder = tmp_path_factory.mktemp("models")
+    weights.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(models: Path) -> Any:
+    return choose(Options(engine="neural", models=models, device="cpu")).engine
+
+
+class Drawn:
+    """Stands in for W and G: a picture's level is the keypoints' first numbers; counts what is asked."""
+
+    def __init__(self, memory: int = 100) -> None:
+        self.memory = memory  # frames that fit
+        self.batches: list[int] = []
+        self.prepared = 0
+
+    def prepare(self, volume: Tensor, source: Tensor) -> Tensor:
+        self.prepared += 1
+        return source
+
+    def draw(self, state: Tensor, driving: Tensor) -> Tensor:
+        if len(driving) > self.memory:
+            raise torch.OutOfMemoryError("too much")
+        self.batches.append(len(driving))
+        return (driving[:, 0, 0] + state[:, 0, 0])[:, None, None, None].expand(-1, 3, 4, 4)
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Iterator[Any]:
+    """An engine that draws with `Drawn`, eight frames at a time."""
+    weights.write(tmp_path, ("stitching_retargeting_module",))
+    name = "stitching_retargeting_module"
+    engine: Any = NeuralEngine({name: tmp_path / "liveportrait" / FILES[name] / f"{name}.pth"})
+    engine._batch = 8
+    yield engine
+
+
+def keypoints(levels: list[float]) -> np.ndarray:
+    points = np.zeros((len(levels), 21, 3), np.float32)
+    points[:, 0, 0] = np.array(levels) / 255
+    return points
+
+
+def drawn_levels(engine: Any, source: np.ndarray, levels: list[float]) -> list[int]:
+    pictures = engine.render(NeuralAppearance(torch.zeros(1)), source, keypoints(levels))
+    assert pictures.dtype == np.uint8 and pictures.shape == (len(levels), 4, 4, 3)
+    return [int(picture[0, 0, 0]) for picture in pictures]
+
+
+def test_levels_are_truncated_as_in_the_released_program(drawing: Any) -> None:
+    drawing._renderer = Drawn()
+    assert drawn_levels(drawing, keypoints([0]), [0.0, 0.4, 0.99, 1.01, 254.9, 255, 300, -3]) == [
+        *(0, 0, 0, 1, 254, 255, 255, 0),
+    ]
+
+
+def test_a_source_is_prepared_once_and_again_when_it_changes(drawing: Any) -> None:
+    drawing._renderer = renderer = Drawn()
+    wanted = [k + 0.5 for k in range(20)]
+    assert drawn_levels(drawing, keypoints([0]), wanted) == list(range(20))
+    assert renderer.prepared == 1 and renderer.batches == [8, 8, 4]
+    each = keypoints([0, 0, 0, 100, 100, 0])
+    assert drawn_levels(drawing, each, [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]) == [0, 1, 2, 103, 104, 5]
+    assert renderer.batches[3:] == [3, 2, 1]
+
+
+def test_out_of_memory_halves_the_batch_and_loses_no_frame(drawing: Any) -> None:
+    drawing._renderer = renderer = Drawn(memory=3)
+    assert drawn_levels(drawing, keypoints([0]), [k + 0.5 for k in range(10)]) == list(range(10))
+    assert max(renderer.batches) == 2
+    drawing._renderer = Drawn(memory=0)
+    with pytest.raises(EngineError, match="memory.*too small") as caught:
+        drawn_levels(drawing, keypoints([0]), [1.0])
+    assert "\n" not in str(caught.value) and "--device cpu" in caught.value.hint
+
+
+def test_a_driver_that_fails_is_one_line() -> None:
+    with pytest.raises(EngineError) as caught, fault_on("cuda"):
+        raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
+    assert str(caught.value).startswith("The cuda device failed: CUDA error: no kernel image is available")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(EngineError, match="too small"), fault_on("cuda"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_half_precision_is_checked() -> None:
+    wanted = torch.rand(1, 3, 8, 8)
+    assert renderers.disagreement(wanted + 0.01, wanted) == ""
+    assert "far off" in renderers.disagreement(wanted.flip(2), wanted)
+    assert "blank" in renderers.disagreement(torch.zeros_like(wanted), wanted)
+    assert "not finite" in renderers.disagreement(wanted * torch.nan, wanted)
+
+
+def test_places_stay_exact_in_half_precision() -> None:
+    """With a volume and weights of half precision the deformation is still that of float32."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        network = DenseMotionNetwork().eval()
+        network.mask.weight.zero_()  # an even mixture of the proposals, whatever the features
+        volume = torch.randn(1, 32, 16, 32, 32)
+        source, driving = torch.rand(1, 21, 3) - 0.5, torch.rand(1, 21, 3) - 0.5
+        exact, _ = network(volume, source, driving)
+        rough, _ = network.bfloat16()(volume.bfloat16(), source, driving)
+    assert rough.dtype == torch.float32
+    assert float((rough - exact).abs().max()) < 1e-3 * 2 / 32  # of a voxel
+
+
+def test_folding_keeps_the_function() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        SpectralConv2d(3, 4, 3), torch.nn.ReLU(), SpectralConv2d(4, 2, 1, bias=False)
+    )
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        want = network(x)
+        fold_spectral_norms(network)
+        assert not any(isinstance(module, SpectralConv2d) for module in network)
+        torch.testing.assert_close(network(x), want)
+
+
+def test_without_weights_it_says_where_they_should_be_and_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no weights in") as caught:
+        choose(Options(engine="neural", models=tmp_path, device="cpu"))
+    assert "models download" in caught.value.hint
+    choice = choose(Options(models=tmp_path))
+    assert choice.engine.name == "mesh" and "neural" in choice.why
+
+
+@pytest.mark.slow
+def test_it_measures_what_the_released_program_measures(engine: Any) -> None:
+    motion = engine.measure(ORACLE["img"]).validate()
+    assert np.abs(motion.keypoints() - ORACLE["M.x_s"]).max() < 1e-4
+    assert motion.engine == "neural" and motion.ratios_estimated and len(motion) == 3
+    np.testing.assert_allclose(motion.expression.reshape(3, 63), ORACLE["M.exp"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_it_renders_what_the_released_program_renders(engine: Any) -> None:
+    appearance = engine.encode(ORACLE["img"][0])
+    driving = np.concatenate([ORACLE["M.x_s"][:1], ORACLE["chain.x_d"]])
+    pictures = engine.render(appearance, ORACLE["M.x_s"][:1], driving)
+    assert pictures.shape == (2, 512, 512, 3) and pictures.dtype == np.uint8
+    kept = pictures[1, ::5, ::5].transpose(2, 0, 1)[None].astype(int)
+    assert np.abs(kept - ORACLE["chain.out_uint8"]).max() <= 1
+
+
+@pytest.mark.slow
+def test_the_form_for_gpus_draws_the_same(engine: Any) -> None:
+    generator: SpadeGenerator
+    warping, generator = engine._warping_and_generator()
+    for_gpus = renderers.DeviceRenderer(warping, generator, torch.device("cpu"), torch.float32)
+    appearance = engine.encode(ORACLE["img"][0])
+    source, driving = torch.from_numpy(ORACLE["M.x_s"][:1]), torch.from_numpy(ORACLE["chain.x_d"])
+    picture = for_gpus.draw(for_gpus.prepare(appearance.volume, source), driving)
+    kept = renderers.to_levels(picture)[:, ::5, ::5].permute(0, 3, 1, 2).numpy().astype(int)
+    assert np.abs(kept - ORACLE["chain.out_uint8"]).max() <= 1
+
+
+def test_options_name_the_engine() -> None:
+    assert choose(replace(Options(), engine="mesh")).why == "asked for"
