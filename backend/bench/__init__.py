@@ -22,7 +22,7 @@ def run(
     as_json: bool = False,
 ) -> int:
     """Run a suite, show and write its figures; 0 whatever they are, so that a slow machine is no failure."""
-    from backend.bench import left_out, memory, quality, speed
+    from backend.bench import left_out, memory, quality, retargeting, speed
     from backend.bench.material import Material
     from backend.engines import choose
     from backend.options import Options
@@ -38,11 +38,14 @@ def run(
     with tempfile.TemporaryDirectory(prefix="liveportrait-bench-") as folder:
         scratch = Path(folder)
         material = Material(data, scratch, engine)
-        speed.measure(report, material, scratch, engine, quick)
-        quality.measure(report, material, scratch, engine, quick)
-        if data is not None and not quick:
-            left_out.measure(report, data)
-        memory.measure(report, material, scratch, quick)
+        if suite == "retargeting":
+            retargeting.measure(report, material, scratch, engine, quick)
+        else:
+            speed.measure(report, material, scratch, engine, quick)
+            quality.measure(report, material, scratch, engine, quick)
+            if data is not None and not quick:
+                left_out.measure(report, data)
+            memory.measure(report, material, scratch, quick)
     if data is None:
         report.notes.append("Measured on a drawn face; --data DIR measures real clips.")
     if output is not None:
