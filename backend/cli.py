@@ -25,6 +25,7 @@ from backend.cli_options import add_job_options, faces_from, options_from
 from backend.errors import Cancelled, InputError, LivePortraitError
 from backend.options import Options
 from backend.progress import Bar, JsonLines, Progress, TextWarnings
+from backend.server.command import add_serve_options
 
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -98,6 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
         title="actions", metavar="ACTION", required=True, parser_class=OneLineParser
     )
     add_model_commands(actions, _command)
+
+    serve = _command(commands, "serve", _serve, "run as a service that Blender and others talk to")
+    add_serve_options(serve)
 
     bench = _command(commands, "bench", _bench, "measure speed, memory and quality on this machine")
     bench.add_argument("--suite", choices=("mesh", "retargeting"), default="mesh")
@@ -283,6 +287,12 @@ def _doctor(parsed: argparse.Namespace) -> int:
     else:
         show(findings, sys.stdout)
     return 0 if findings.works else FAULT
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from backend.server.command import run
+
+    return run(parsed)
 
 
 def _bench(parsed: argparse.Namespace) -> int:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the client hands out: answers, jobs, events; and how frames and files come to disk."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class BackendError(Exception):
+    """An error that the backend told, or "lost", "timeout", "unauthorized". `hint` says what to do."""
+
+    def __init__(self, code: str, message: str, hint: str = "", details: Any = "") -> None:
+        super().__init__(f"{message} {hint}".strip())
+        self.code, self.message, self.hint, self.details = code, message, hint, details
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened: "connected", "disconnected", "closing", or of a job "started", "progress", "warning",
+    "frame", "file", "finished". `facts` are the protocol's params; a frame's or file's have "path".
+    """
+
+    kind: str
+    job: Job | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reply:
+    """An answer that is awaited."""
+
+    def __init__(self) -> None:
+        self._come = threading.Event()
+        self._result: dict[str, Any] = {}
+        self._error: BackendError | None = None
+        self.binary: tuple[dict[str, Any], bytes] | None = None  # a preview's pixels
+
+    def done(self) -> bool:
+        return self._come.is_set()
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for it. Raises BackendError."""
+        if not self._come.wait(timeout):
+            raise BackendError("timeout", "The backend has not answered in time.", "Try again.")
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def settle(self, result: dict[str, Any] | None, error: BackendError | None = None) -> None:
+        self._result, self._error = result or {}, error
+        self._come.set()
+
+
+class Job:
+    """A job of the backend. Its frames land in `folder` as 000000.png ..., its files under their names."""
+
+    def __init__(self, method: str, folder: Path, params: Mapping[str, Any]) -> None:
+        self.method, self.folder, self.params = method, folder, dict(params)
+        self.number: str | None = None
+        self.state = "preparing"
+        self.next_frame = 0
+        self.result: dict[str, Any] | None = None
+        self.error: BackendError | None = None
+        self.cancelled = False
+        self._ended = threading.Event()
+
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for its end. Raises BackendError."""
+        if not self._ended.wait(timeout):
+            raise BackendError("timeout", "The job has not ended in time.")
+        if self.error is not None:
+            raise self.error
+        return self.result or {}
+
+    def end(self, state: str, result: dict[str, Any] | None, error: BackendError | None) -> None:
+        self.state, self.result, self.error = state, result, error
+        self._ended.set()
+
+
+def keep(job: Job, header: Mapping[str, Any], payload: memoryview) -> Path | None:
+    """Write a frame, or a part of a file: its path once it is whole. Raises OSError."""
+    if header["type"] == "frame":
+        suffix = "png" if header["format"] == "png" else "raw"
+        path = job.folder / f"{int(header['index']):06d}.{suffix}"
+        _write(path, payload)
+        job.next_frame = int(header["index"]) + 1
+        return path
+    if header["type"] != "file":
+        return None
+    name = Path(str(header["name"])).name  # never out of the folder, whatever it says
+    part = job.folder / f".{name}.part"
+    with part.open("r+b" if header["offset"] else "wb") as stream:
+        stream.seek(header["offset"])
+        stream.write(payload)
+    if header["offset"] + len(payload) < header["size"]:
+        return None
+    part.replace(job.folder / name)
+    return job.folder / name
+
+
+def _write(path: Path, content: memoryview) -> None:
+    """A file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def error_of(told: Mapping[str, Any]) -> BackendError:
+    data = told.get("data") or {}
+    return BackendError(
+        str(data.get("code", "fault")),
+        str(told.get("message", "")),
+        str(data.get("hint", "")),
+        data.get("details", ""),
+    )
