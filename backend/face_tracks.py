@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from backend.clip_rules import clip_rules
 from backend.errors import FaceTooSmallError, NoFaceError
 from backend.face_region import cut_patch, face_box, mesh_in_region, region_of_landmarks
 from backend.face_search import PRESENCE, Face, search, sort_faces
@@ -42,7 +43,7 @@ class Tracker(Protocol):
 
 def tracker_for(options: Options) -> Tracker:
     """The tracker of the chosen face. A face chosen by number is told from the others all along."""
-    if options.compatibility == "upstream":
+    if not clip_rules(options).faces_found_again:
         return SeededTracker()
     if options.face is None:
         return FaceTracker(None)

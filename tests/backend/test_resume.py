@@ -30,7 +30,7 @@ class Counting(FakeEngine):
 
     rendered = 0
 
-    def render(self, appearance, source, driving, mouths=None):  # type: ignore[no-untyped-def]
+    def render(self, appearance, source, driving, mouths=None):
         self.rendered += len(driving)
         return super().render(appearance, source, driving, mouths)
 
