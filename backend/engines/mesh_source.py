@@ -20,10 +20,10 @@ from .plate import make_plate
 
 GRID = 22  # cells across the region; finer changed no measured figure
 RINGS = (1.08, 1.18)  # the oval again, a little larger: the seam between face and hair
-DEPTH_DECAY = 0.35  # eye units over which hair and neck fall back to the depth of the ears
-SPILL = 0.30  # eye units over which the skin's own movement reaches beyond the oval
-NECK = (0.5, 1.45)  # eye units below the pivot: the head's full motion, and none
-SHOULDERS = (0.5, 0.85, 0.7, 1.1)  # eye units: from and to sideways, from and to downwards
+DEPTH_DECAY = 0.45  # eye units over which hair and neck fall back to the depth of the ears
+SPILL = 0.20  # eye units over which the skin's own movement reaches beyond the oval
+NECK = (0.45, 1.35)  # eye units below the pivot: the head's full motion, and none
+SHOULDERS = (0.5, 0.85, 0.5, 1.0)  # eye units: from and to sideways, from and to downwards
 HEAD_REACH = ((1.75, 2.6), (2.0, 2.6))  # (sideways, upwards): full motion up to, none beyond; eye units
 REGION_FADE = 0.30  # eye units from the region's border over which motion fades to none
 
