@@ -14,7 +14,7 @@ from typing import Literal
 from backend import media
 from backend.errors import InputError
 from backend.library import library_file, library_names
-from backend.motion import Motion
+from backend.motion import FRAME_SHAPES, Motion
 from backend.motion_files import load_motion
 from backend.options import Options
 
@@ -73,6 +73,19 @@ def select_frames(motion: Motion, options: Options) -> Motion:
     Raises InputError when nothing is left.
     """
     return motion if options.frames is None else motion[slice(*options.frames)]
+
+
+def fingerprint_of(driving: Driving) -> str:
+    """SHA-256 of the file, or of the numbers of a motion that has none."""
+    if driving.path is not None:
+        return fingerprint(driving.path)
+    digest = hashlib.sha256()
+    if driving.motion is not None:
+        digest.update(f"{driving.motion.fps} {driving.motion.start}".encode())
+        for name in FRAME_SHAPES:
+            array = getattr(driving.motion, name)
+            digest.update(name.encode() if array is None else array.tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint(path: Path) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from backend import __version__, media
 from backend.capture import Cancel, capture_stream, check_cancel
-from backend.driving import Driving, fingerprint, open_driving, select_frames
+from backend.driving import Driving, fingerprint, fingerprint_of, open_driving, select_frames
 from backend.engines import Choice, Engine, choose
 from backend.errors import InputError
 from backend.live import live
@@ -39,7 +39,7 @@ from backend.results import (
     open_result,
     refuse_overwriting,
 )
-from backend.scenes import Part, sound_of, stage_scene
+from backend.scenes import Part, measured_elsewhere, sound_of, stage_scene
 from backend.source import Canvas, Source, check_source, open_source
 from backend.staging import Staged
 from backend.takes import lost_faces
@@ -216,6 +216,7 @@ def _staged(
         performance = whole_performance(capture(driving, options, engine), options, first)
     else:
         performance = streamed_performance(driving, options, engine, progress, cancel, stack, first)
+    performance.notes.extend(measured_elsewhere(driving, options, engine))
     source = open_source(source_path, options, engine)
     canvas = Canvas(source, options, deep=result.keeps_depth, flat=not result.keeps_alpha)
     if canvas.alpha is not None and not result.keeps_alpha:
@@ -263,9 +264,7 @@ def _summary(choice: Choice, source: Path, parts: Sequence[Part], options: Optio
     inputs = {"source": {"name": source.name, "sha256": fingerprint(source)}}
     for part in parts:
         role = "driving" if len(parts) == 1 else f"face {part.number or 0}"
-        inputs[role] = {"name": part.driving.name}
-        if part.driving.path is not None:
-            inputs[role]["sha256"] = fingerprint(part.driving.path)
+        inputs[role] = {"name": part.driving.name, "sha256": fingerprint_of(part.driving)}
     summary = Summary(
         engine=choice.engine.name,
         engine_why=choice.why,

@@ -49,6 +49,11 @@ class _Role:
     take: Take
     frames: np.ndarray
 
+    @property
+    def motion(self) -> Motion:
+        """What was captured, a row for every frame of the scene (one for a still driving)."""
+        return self.take.captured if self.take.still else take(self.take.captured, self.frames)
+
     def mouth_at(self, frame: int) -> np.ndarray | None:
         return self.take.mouths_at(self.frames[frame : frame + 1])
 
@@ -88,6 +93,16 @@ def sound_of(options: Options, drivings: Sequence[tuple[Driving, float]], source
     return choice[0] if choice else None
 
 
+def measured_elsewhere(driving: Driving, options: Options, engine: Engine) -> list[str]:
+    """A line where another engine's measurement is taken over as it is, which relative motion never does."""
+    if driving.motion is None or options.relative or driving.motion.engine.startswith(engine.name):
+        return []
+    return [
+        f"{driving.name} was measured by {driving.motion.engine!r}; its absolute pose and look may not suit"
+        f" the {engine.name} engine"
+    ]
+
+
 class _Scene:
     """What pictures and clips have in common."""
 
@@ -124,6 +139,8 @@ class _Scene:
                     cancel=cancel,
                 )
             )
+        for part in parts:
+            self._notes.extend(measured_elsewhere(part.driving, self._options, self._engine))
         moving = [len(t.motion) for t in takes if not t.still]
         lengths = [*moving, *([] if clip_frames is None else [clip_frames])]
         policy = self._options.length_policy
@@ -171,11 +188,11 @@ class _Scene:
         mouth = role.mouth_at(frame)
         return self._engine.render(source.appearance, keys.source[one], keys.driving[one], mouth)[0]
 
-    def _motions(self, parts: Sequence[Part], takes: Sequence[Take]) -> Mapping[str, Motion]:
-        """The motions to keep, by file name."""
+    def _motions(self, parts: Sequence[Part], roles: Sequence[_Role]) -> Mapping[str, Motion]:
+        """The motions to keep, a row a frame, by file name."""
         if len(parts) == 1:
-            return {"motion.npz": takes[0].captured}
-        return {f"motion_{part.number}.npz": t.captured for part, t in zip(parts, takes, strict=True)}
+            return {"motion.npz": roles[0].motion}
+        return {f"motion_{part.number}.npz": role.motion for part, role in zip(parts, roles, strict=True)}
 
     def _warnings(self, takes: Sequence[Take]) -> list[str]:
         return list(dict.fromkeys([*self._notes, *(line for t in takes for line in t.warnings)]))
@@ -221,7 +238,7 @@ class _Still(_Scene):
             (width, height),
             len(order),
             self._sound(parts, takes),
-            lambda: self._motions(parts, takes),
+            lambda: self._motions(parts, roles),
             lambda: self._warnings(takes),
             None if self._opacity is not None else self._picture.alpha,
             8 if self._deep is None else 16,
@@ -292,7 +309,7 @@ class _Moving(_Scene):
             self._size,
             len(order),
             self._sound(parts, takes),
-            lambda: self._motions(parts, takes),
+            lambda: self._motions(parts, roles),
             lambda: self._warnings(takes) + clip.warnings + self._lost(parts),
             first=first,
         )
@@ -302,9 +319,9 @@ class _Moving(_Scene):
         for part, face in zip(parts, self._clip.faces, strict=True):
             lost = int(np.count_nonzero(~face.visible))
             if lost:
-                which = "" if part.number is None else f" {part.number}"
+                which = "the face" if part.number is None else f"face {part.number}"
                 lines.append(
-                    f"face{which} is not seen in {lost} of {self._clip.frames} source frames; they stay as is"
+                    f"{which} is not seen in {lost} of {self._clip.frames} source frames; they stay as is"
                 )
         return lines
 

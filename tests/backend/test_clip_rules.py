@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every difference in how clips are treated is described, and upstream compatibility turns all of them off."""
+"""Every difference in how clips are treated is described; upstream compatibility turns all of them off."""
 
 from __future__ import annotations
 

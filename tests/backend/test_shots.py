@@ -77,7 +77,9 @@ def test_a_motion_without_cuts_is_written_as_before(tmp_path: Path) -> None:
 
 def test_nothing_is_blended_across_a_cut() -> None:
     motion = cut_motion(12, 6)
-    low = replace(motion, lip_ratio=np.repeat(np.array([0.0, 1.0], np.float32), 6), fps_numerator=25, fps_denominator=1)
+    low = replace(
+        motion, lip_ratio=np.repeat(np.array([0.0, 1.0], np.float32), 6), fps_numerator=25, fps_denominator=1
+    )
     assert set(low.resample(60).lip_ratio.tolist()) == {0.0, 1.0}
     assert set(low.smooth(3.0).lip_ratio.tolist()) == {0.0, 1.0}
     lost = replace(low, valid=np.arange(12) % 6 < 4)

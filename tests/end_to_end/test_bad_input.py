@@ -168,11 +168,6 @@ def test_directories(fail: Fail, astronaut: Path, tmp_path: Path, out: Path) -> 
     assert "folder" in fail("animate", astronaut, folder, "-o", out)
 
 
-def test_a_clip_as_source_says_what_to_do(fail: Fail, clip: Path, out: Path) -> None:
-    line = fail("animate", clip, "nod", "-o", out)
-    assert "clip.mp4 is a clip" in line and "picture" in line
-
-
 def test_a_clip_where_render_wants_a_motion(fail: Fail, astronaut: Path, clip: Path, out: Path) -> None:
     assert "not a motion file" in fail("render", astronaut, clip, "-o", out)
 
