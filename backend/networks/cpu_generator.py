@@ -21,7 +21,17 @@ from torch import Tensor, nn
 
 from .generator import SLOPE, Spade, SpadeBlock, SpadeGenerator
 from .layers import SpectralConv2d
-from .winograd import TileConvolution, Workspace, from_tiles, over_rows, to_tiles
+from .winograd import (
+    TILE,
+    Framed,
+    TileConvolution,
+    Workspace,
+    frame,
+    framed,
+    from_tiles,
+    over_rows,
+    to_tiles,
+)
 
 # Rows: pixel phases of a cell. Columns: the products with o, p - o, n - o.
 TWOFOLD = ((1.0, 1.0, 0.0), (1.0, 0.0, 1.0))
@@ -79,7 +89,7 @@ class FlatBlock:
         self.norms = (Modulation(block.norm_0), Modulation(block.norm_1))
         self.convolutions = (_tile_convolution(block.conv_0), _tile_convolution(block.conv_1))
 
-    def __call__(self, tiles: Tensor, hidden: tuple[Tensor, Tensor], space: Workspace) -> Tensor:
+    def __call__(self, tiles: Tensor, hidden: tuple[Framed, Framed], space: Workspace) -> Tensor:
         """hidden: for each of the two norms (4,4,th,tw,128)."""
         y = tiles
         for norm, convolution, maps in zip(self.norms, self.convolutions, hidden):
@@ -87,11 +97,21 @@ class FlatBlock:
         return y.add_(tiles)
 
 
-def modulate(norm: Modulation, normal: Tensor, hidden: Tensor, space: Workspace) -> Tensor:
-    """Normalised tiles (4,4,th,tw,c), hidden tiles (p,p,th,tw,128) -> (4,4,th,tw,c) after the leaky ReLU."""
-    out = torch.empty_like(normal)
-    over_rows(hidden, space, lambda rows, part: norm(part, normal[:, :, rows], out[:, :, rows], space, SLOPE))
-    return out
+def modulate(norm: Modulation, normal: Tensor, hidden: Framed, space: Workspace) -> Framed:
+    """Normalised tiles, or a view of so many pixels, (...,th,tw,c), and hidden tiles (p,p,th,tw,128) -> tiles
+    (4,4,th,tw,c) after the leaky ReLU, valid until the next call.
+    """
+    height, width = hidden.size
+    room = frame(space, "modulated", (TILE, TILE, height, width, norm.channels))
+    out = room.tiles
+    if normal.dim() > out.dim():
+        out = out.unflatten(1, (2, 2)).unflatten(0, (2, 2))
+
+    def apply(rows: slice, part: Tensor) -> None:
+        norm(part, normal[..., rows, :, :], out[..., rows, :, :], space, SLOPE)
+
+    over_rows(hidden, space, apply)
+    return room
 
 
 class DirectConvolution:
@@ -100,9 +120,9 @@ class DirectConvolution:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight.contiguous(memory_format=torch.channels_last), bias
 
-    def __call__(self, tiles: Tensor, space: Workspace) -> Tensor:
-        """(4,4,th,tw,c) -> (4,4,th,tw,k)."""
-        return to_tiles(F.conv2d(from_tiles(tiles)[None], self.weight, self.bias, padding=1)[0])
+    def __call__(self, source: Framed, space: Workspace) -> Tensor:
+        """Tiles (4,4,th,tw,c) in their frame -> (4,4,th,tw,k)."""
+        return to_tiles(F.conv2d(source.picture.permute(2, 0, 1)[None], self.weight, self.bias)[0])
 
 
 class EnlargingBlock:
@@ -114,29 +134,22 @@ class EnlargingBlock:
         kind = TileConvolution if block.conv_0.weight_orig.shape[0] >= WIDE else DirectConvolution
         self.convolutions = tuple(kind(conv.weight(), conv.bias) for conv in (block.conv_0, block.conv_1))
 
-    def __call__(self, tiles: Tensor, hidden: tuple[Tensor, ...], space: Workspace) -> Tensor:
-        """hidden: for each of the three norms (p,p,2th,2tw,128) -> tiles (4,4,2th,2tw,c')."""
+    def __call__(self, tiles: Tensor, hidden: tuple[Framed, ...], space: Workspace) -> Tensor:
+        """hidden: for each of the three norms (p,p,2th,2tw,128)."""
         cells = normalise(cells_of(tiles))
         height, width, channels = cells.shape[2:]
         normal = enlarged(cells)
-        short = torch.empty(16, height, width, self.shortcut.shape[1])
-        wide = torch.empty(4, 4, height, width, channels)
+        short = torch.empty(TILE * TILE, height, width, self.shortcut.shape[1])
 
         def shortcut(rows: slice, part: Tensor) -> None:
-            shape = (2, 2, 2, 2, rows.stop - rows.start, width, channels)
-            y = space.take("modulated", *shape)
+            y = space.take("shortcut", 2, 2, 2, 2, rows.stop - rows.start, width, channels)
             self.norms[0](part, normal[..., rows, :, :], y, space, 1.0)
             short[:, rows] = (y.view(-1, channels) @ self.shortcut).view(16, -1, width, short.shape[-1])
 
-        def first(rows: slice, part: Tensor) -> None:
-            out = wide.view(2, 2, 2, 2, height, width, channels)[..., rows, :, :]
-            self.norms[1](part, normal[..., rows, :, :], out, space, SLOPE)
-
         over_rows(hidden[0], space, shortcut)
-        over_rows(hidden[1], space, first)
-        y = self.convolutions[0](wide, space)
-        y = modulate(self.norms[2], normalise(y), hidden[2], space)
-        return self.convolutions[1](y, space).add_(short.view(4, 4, height, width, -1))
+        y = self.convolutions[0](modulate(self.norms[1], normal, hidden[1], space), space)
+        y = self.convolutions[1](modulate(self.norms[2], normalise(y), hidden[2], space), space)
+        return y.add_(short.view(TILE, TILE, height, width, -1))
 
 
 class HiddenMaps:
@@ -156,25 +169,36 @@ class HiddenMaps:
         self.products = taps.flatten(0, 1).transpose(1, 2).contiguous()  # (9,256,k)
         self.hidden = enlarging[0].mlp_gamma.in_channels
 
-    def at_64(self, features: Tensor, space: Workspace) -> list[Tensor]:
+    def at_64(self, features: Framed, space: Workspace) -> list[Framed]:
         """Features as tiles (4,4,16,16,256) -> twelve of (4,4,16,16,128)."""
-        return list(self.flat(features, space).relu_().split(self.hidden, dim=-1))
+        return self._apart(framed(self.flat(features, space).relu_(), space, "hidden.64"))
 
-    def enlarged(self, features: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def enlarged(self, features: Tensor, space: Workspace) -> tuple[list[Framed], list[Framed]]:
         """Features (256,64,64) -> three of (4,4,32,32,128) for up_0 and three of (3,3,64,64,128) for up_1."""
         height, width = features.shape[1:]
         x = features.permute(1, 2, 0)
-        differences = torch.empty(3, 3, height, width, x.shape[-1])
+        differences = space.take("differences", 3, 3, height, width, x.shape[-1])
         _differences(x, differences[:, 0], 0)
         for row in differences:
             _differences(row[0].clone(), row, 1)
         products = torch.bmm(differences.view(9, height * width, -1), self.products)
         products[0] += self.bias
         half = products.shape[-1] // 2
-        twofold = _combine(TWOFOLD, products[..., :half]).view(2, 2, height // 2, 2, width // 2, 2, half)
-        twofold = twofold.permute(3, 0, 5, 1, 2, 4, 6).reshape(4, 4, height // 2, width // 2, half)
-        fourfold = _combine(FOURFOLD, products[..., half:]).view(3, 3, height, width, half)
-        return twofold.split(self.hidden, dim=-1), fourfold.split(self.hidden, dim=-1)
+        phases = _combine(TWOFOLD, products[..., :half]).view(2, 2, height // 2, 2, width // 2, 2, half)
+        twofold = frame(space, "hidden.128", (TILE, TILE, height // 2, width // 2, half))
+        places = twofold.tiles.unflatten(1, (2, 2)).unflatten(
+            0, (2, 2)
+        )  # cell, phase, cell, phase, th, tw, k
+        torch.clamp_min(phases.permute(3, 0, 5, 1, 2, 4, 6), 0, out=places)
+        phases = _combine(FOURFOLD, products[..., half:]).view(3, 3, height, width, half)
+        fourfold = frame(space, "hidden.256", phases.shape)
+        torch.clamp_min(phases, 0, out=fourfold.tiles)
+        return self._apart(twofold), self._apart(fourfold)
+
+    def _apart(self, maps: Framed) -> list[Framed]:
+        """The hidden maps of several norms, each alone."""
+        count = maps.picture.shape[-1] // self.hidden
+        return [maps.channels(k * self.hidden, self.hidden) for k in range(count)]
 
 
 def _differences(x: Tensor, out: Tensor, axis: int) -> None:
@@ -188,9 +212,9 @@ def _differences(x: Tensor, out: Tensor, axis: int) -> None:
 
 
 def _combine(phases: tuple[tuple[float, ...], ...], products: Tensor) -> Tensor:
-    """Products (9,cells,k) -> ReLU of every pixel phase (p*p,cells,k)."""
+    """Products (9,cells,k) -> every pixel phase (p*p,cells,k)."""
     by_axis = torch.tensor(phases)
-    return (torch.kron(by_axis, by_axis) @ products.flatten(1)).relu_().view(-1, *products.shape[1:])
+    return (torch.kron(by_axis, by_axis) @ products.flatten(1)).view(-1, *products.shape[1:])
 
 
 def _stacked(norms: list[Spade]) -> tuple[Tensor, Tensor]:
@@ -225,12 +249,12 @@ class CpuGenerator:
 
     def _draw(self, features: Tensor) -> Tensor:
         """(256,64,64) -> (1,3,512,512)."""
-        tiles = to_tiles(features)
-        x = self.fc(tiles, self.space)
-        hidden = self.hidden.at_64(tiles, self.space)
+        source = framed(to_tiles(features), self.space, "features")
+        x = self.fc(source, self.space)
+        hidden = self.hidden.at_64(source, self.space)
         for i, block in enumerate(self.middle):
             x = block(x, (hidden[2 * i], hidden[2 * i + 1]), self.space)
-        for enlarging, maps in zip(self.up, self.hidden.enlarged(features)):
-            x = enlarging(x, maps, self.space)
+        for enlarging, maps in zip(self.up, self.hidden.enlarged(features, self.space)):
+            x = enlarging(x, tuple(maps), self.space)
         picture = from_tiles(F.leaky_relu_(x, SLOPE))[None]
         return torch.sigmoid(self.last(picture))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .fourier import FourierConvolution
 from .layers import DownBlock3d, UpBlock3d, halved
 from .warping import HOURGLASS_IN, HOURGLASS_OUT, VARIANCE, WIDTHS, WarpingModule, axis_grid
-from .winograd import TileConvolution, Workspace, from_tiles, to_tiles
+from .winograd import TileConvolution, Workspace, framed, from_tiles, to_tiles
 
 UP = WIDTHS[0] // 2  # channels of the last enlarged map
 SMALL = 2  # decoder blocks, at 2x2 and 4x4, that gain nothing from phases
@@ -188,7 +188,8 @@ class CpuWarping:
     def _run(self, state: WarpingState, driving: Tensor) -> Tensor:
         deformation, occlusion = self.motion(state, driving)
         warped = F.grid_sample(state.volume, deformation[None], align_corners=False)
-        tiles = self.third(to_tiles(warped.flatten(1, 2)[0]), self.space)
+        source = framed(to_tiles(warped.flatten(1, 2)[0]), self.space, "warped")
+        tiles = self.third(source, self.space)
         features = from_tiles(F.leaky_relu_(tiles, self.slope))[None]
         return self.fourth(features) * occlusion
 
@@ -230,15 +231,15 @@ class CpuWarping:
             block(y, joined[0, : block.channels])
             joined[0, block.channels :] = skip[0]
             y = joined
-        framed, inside = self._frame("decode", self.decode, x.shape[2:])
+        room, inside = self._frame("decode", self.decode, x.shape[2:])
         self.up[-1](y, inside[..., :UP].permute(3, 0, 1, 2))
         inside[..., UP:] = x[0].permute(1, 2, 3, 0)
-        return self.decode(framed, self.space).relu_()
+        return self.decode(room, self.space).relu_()
 
     def _framed(self, name: str, volume: Tensor, convolution: FourierConvolution) -> Tensor:
-        framed, inside = self._frame(name, convolution, volume.shape[:3])
+        room, inside = self._frame(name, convolution, volume.shape[:3])
         inside.copy_(volume)
-        return framed
+        return room
 
     def _frame(self, name: str, convolution: FourierConvolution, size: torch.Size) -> tuple[Tensor, Tensor]:
         """A buffer with the zero border that a convolution reads, (d,h+n-1,w+n-1,142), and the volume's place
@@ -246,8 +247,8 @@ class CpuWarping:
         """
         edge = convolution.margin
         depth, height, width = size
-        framed = self.space.take(f"framed.{name}", depth, height + 2 * edge, width + 2 * edge, HOURGLASS_OUT)
+        room = self.space.take(f"framed.{name}", depth, height + 2 * edge, width + 2 * edge, HOURGLASS_OUT)
         for axis in (1, 2):
-            framed.narrow(axis, 0, edge).zero_()
-            framed.narrow(axis, framed.shape[axis] - edge, edge).zero_()
-        return framed, framed[:, edge : edge + height, edge : edge + width]
+            room.narrow(axis, 0, edge).zero_()
+            room.narrow(axis, room.shape[axis] - edge, edge).zero_()
+        return room, room[:, edge : edge + height, edge : edge + width]

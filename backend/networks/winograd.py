@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -105,49 +106,57 @@ def rows_at_once(tile_rows: int, tile_columns: int) -> Iterator[slice]:
         yield slice(start, min(start + step, tile_rows))
 
 
-def _moves(phases: int) -> tuple[tuple[slice, slice, int], ...]:
-    """(place in the 6 read pixels, place in the tile, which neighbour) along one axis."""
-    return (
-        (slice(0, 1), slice(phases - 1, phases), -1),
-        (slice(1, phases + 1), slice(0, phases), 0),
-        (slice(phases + 1, phases + 2), slice(0, 1), 1),
-    )
-
-
-def _overlap(start: int, stop: int, size: int, neighbour: int) -> tuple[slice, slice]:
-    """Where tiles start..stop find their neighbour among 0..size: (slice of the wanted, slice of what there
-    is).
+@dataclass(frozen=True)
+class Framed:
+    """A map within a border of one zero, as convolutions read it: picture (p*th+2, p*tw+2, c), where p is the
+    number of different pixels a tile has along each side.
     """
-    first, last = max(start + neighbour, 0), min(stop + neighbour, size)
-    return slice(first - start - neighbour, last - start - neighbour), slice(first, last)
+
+    picture: Tensor
+    phases: int = TILE
+
+    @property
+    def tiles(self) -> Tensor:
+        """The map without its border, a view (p,p,th,tw,c) to be written to."""
+        inner = self.picture[1:-1, 1:-1]
+        split = inner.unflatten(1, (-1, self.phases)).unflatten(0, (-1, self.phases))
+        return split.permute(1, 3, 0, 2, 4)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tiles down and across."""
+        height, width = self.picture.shape[:2]
+        return (height - 2) // self.phases, (width - 2) // self.phases
+
+    def channels(self, first: int, count: int) -> Framed:
+        """Some of the channels, a view."""
+        return Framed(self.picture[..., first : first + count], self.phases)
 
 
-def spread(tiles: Tensor, rows: slice, space: Workspace) -> Tensor:
-    """Every tile of some rows with the pixel around it, zero outside the picture: (p,p,th,tw,c) ->
-    (p+2,p+2,r,tw,c).
-    """
-    phases, _, height, width, channels = tiles.shape
-    out = space.take("spread", phases + 2, phases + 2, rows.stop - rows.start, width, channels)
-    if rows.start == 0:
-        out[0, :, 0].zero_()
-    if rows.stop == height:
-        out[-1, :, -1].zero_()
-    out[:, 0, :, 0].zero_()
-    out[:, -1, :, -1].zero_()
-    for to_y, from_y, above in _moves(phases):
-        wanted_y, given_y = _overlap(rows.start, rows.stop, height, above)
-        for to_x, from_x, beside in _moves(phases):
-            wanted_x, given_x = _overlap(0, width, width, beside)
-            out[to_y, to_x, wanted_y, wanted_x] = tiles[from_y, from_x, given_y, given_x]
-    return out
+def frame(space: Workspace, name: str, shape: tuple[int, ...] | torch.Size) -> Framed:
+    """Room for tiles of this shape (p,p,th,tw,c), p = 4 or 3, with a zero border."""
+    phases, _, height, width, channels = shape
+    picture = space.take(name, phases * height + 2, phases * width + 2, channels)
+    for axis in (0, 1):
+        picture.select(axis, 0).zero_()
+        picture.select(axis, -1).zero_()
+    return Framed(picture, phases)
 
 
-def analyse(tiles: Tensor, rows: slice, space: Workspace) -> Tensor:
-    """Tiles (p,p,th,tw,c), p = 4 or 3 -> their transform (36, r*tw, c)."""
-    read = spread(tiles, rows, space)
-    channels = tiles.shape[-1]
-    out = space.take("analysed", REACH * REACH, read.shape[2] * read.shape[3], channels)
-    torch.mm(analysis_matrix(tiles.shape[0]), read.flatten(0, 1).flatten(1), out=out.flatten(1))
+def framed(tiles: Tensor, space: Workspace, name: str) -> Framed:
+    """A copy of tiles (p,p,th,tw,c) within its border."""
+    room = frame(space, name, tiles.shape)
+    room.tiles.copy_(tiles)
+    return room
+
+
+def analyse(source: Framed, rows: slice, space: Workspace) -> Tensor:
+    """Transforms (36, r*tw, c) of some rows of tiles."""
+    phases, reach = source.phases, source.phases + 2
+    tiles = source.picture.unfold(0, reach, phases).unfold(1, reach, phases)[rows].permute(3, 4, 0, 1, 2)
+    read = space.take("read", *tiles.shape).copy_(tiles)
+    out = space.take("analysed", REACH * REACH, read[0, 0, ..., 0].numel(), read.shape[-1])
+    torch.mm(analysis_matrix(phases), read.flatten(0, 1).flatten(1), out=out.flatten(1))
     return out
 
 
@@ -169,18 +178,18 @@ class TileConvolution:
             out = space.take("synthesised", TILE * TILE, tiles * channels)
         return torch.mm(synthesis_matrix(), products.flatten(1), out=out)
 
-    def __call__(self, tiles: Tensor, space: Workspace) -> Tensor:
-        """(4,4,th,tw,c) -> (4,4,th,tw,k), a fresh tensor."""
-        height, width = tiles.shape[2:4]
+    def __call__(self, source: Framed, space: Workspace) -> Tensor:
+        """Tiles (4,4,th,tw,c) in their frame -> (4,4,th,tw,k), a fresh tensor."""
+        height, width = source.size
         channels = self.kernel.shape[2]
         out = torch.empty(TILE, TILE, height, width, channels)
         flat = out.view(TILE * TILE, height, width * channels)
         for rows in rows_at_once(height, width):
-            self.from_analysed(analyse(tiles, rows, space), space, flat[:, rows].flatten(1))
+            self.from_analysed(analyse(source, rows, space), space, flat[:, rows].flatten(1))
         return out
 
 
-def over_rows(tiles: Tensor, space: Workspace, use: Callable[[slice, Tensor], object]) -> None:
+def over_rows(source: Framed, space: Workspace, use: Callable[[slice, Tensor], object]) -> None:
     """Hand every slice of tile rows and its transform (36,t,c) to `use`."""
-    for rows in rows_at_once(tiles.shape[2], tiles.shape[3]):
-        use(rows, analyse(tiles, rows, space))
+    for rows in rows_at_once(*source.size):
+        use(rows, analyse(source, rows, space))

@@ -58,7 +58,7 @@ def test_winograd_is_a_convolution(rows: int, columns: int, channels: int, out_c
     tiles = winograd.to_tiles(picture)
     assert torch.equal(winograd.from_tiles(tiles), picture)
     by_tiles = winograd.TileConvolution(convolution.weight, convolution.bias)
-    got = winograd.from_tiles(by_tiles(tiles, winograd.Workspace()))
+    got = winograd.from_tiles(by_tiles(framed(tiles), winograd.Workspace()))
     assert error(got, convolve(picture[None], convolution, 2)[0]) < CLOSE
 
 
@@ -68,7 +68,7 @@ def test_winograd_in_several_strips_of_rows(monkeypatch: pytest.MonkeyPatch) -> 
     by_tiles = winograd.TileConvolution(convolution.weight, convolution.bias)
     for size in ((20, 12), (8, 28), (20, 12)):  # the workspace serves several sizes
         picture = torch.randn(5, *size)
-        got = winograd.from_tiles(by_tiles(winograd.to_tiles(picture), space))
+        got = winograd.from_tiles(by_tiles(framed(winograd.to_tiles(picture), space), space))
         assert error(got, convolve(picture[None], convolution, 2)[0]) < CLOSE
 
 
@@ -76,7 +76,7 @@ def test_winograd_rounds_little() -> None:
     """The textbook's points would give 2.4e-6 here, and W's deformations would then miss their tolerance."""
     picture, convolution = torch.randn(1, 512, 32, 32).relu(), nn.Conv2d(512, 64, 3, padding=1)
     by_tiles = winograd.TileConvolution(convolution.weight, convolution.bias)
-    got = winograd.from_tiles(by_tiles(winograd.to_tiles(picture[0]), winograd.Workspace()))[None]
+    got = winograd.from_tiles(by_tiles(framed(winograd.to_tiles(picture[0])), winograd.Workspace()))[None]
     want = convolve(picture, convolution, 2)
     assert float((got.double() - want).square().mean().sqrt() / want.std()) < 1.5e-6
 
@@ -89,8 +89,8 @@ def test_a_fourfold_enlarged_map_is_read_from_its_three_phases() -> None:
     tiles = small[places][:, places].contiguous()
     space = winograd.Workspace()
     every = slice(0, 4)
-    want = winograd.analyse(tiles, every, space).clone()
-    assert error(winograd.analyse(small, every, space), want) < CLOSE
+    want = winograd.analyse(framed(tiles), every, space).clone()
+    assert error(winograd.analyse(framed(small), every, space), want) < CLOSE
 
 
 @pytest.mark.parametrize(("taps", "channels", "out_channels"), [(3, 5, 7), (7, 4, 3)])
@@ -104,6 +104,10 @@ def test_fourier_is_a_convolution(
     framed = F.pad(volume[0].permute(1, 2, 3, 0), (0, 0, edge, edge, edge, edge))
     got = fourier(framed, winograd.Workspace()).permute(3, 0, 1, 2)[None]
     assert error(got, convolve(volume, convolution, 3)) < CLOSE
+
+
+def framed(tiles: Tensor, space: winograd.Workspace | None = None) -> winograd.Framed:
+    return winograd.framed(tiles, space or winograd.Workspace(), "source")
 
 
 def randomise(norm: nn.BatchNorm3d) -> None:
@@ -144,15 +148,16 @@ def test_occlusion() -> None:
 def test_hidden_maps_of_enlarged_features() -> None:
     generator = cpu_generator.SpadeGenerator()
     features = torch.randn(FEATURES, 16, 16)
-    twofold, fourfold = cpu_generator.HiddenMaps(generator).enlarged(features)
+    twofold, fourfold = cpu_generator.HiddenMaps(generator).enlarged(features, winograd.Workspace())
     for block, maps, scale in ((generator.up_0, twofold, 2), (generator.up_1, fourfold, 4)):
         enlarged = F.interpolate(features[None], scale_factor=scale)
         for norm, got in zip((block.norm_s, block.norm_0, block.norm_1), maps):
             want = convolve(enlarged, norm.mlp_shared[0], 2).relu()[0]
+            tiles = got.tiles
             if scale == 4:
                 places = torch.tensor([0, 1, 1, 2])
-                got = got[places][:, places]
-            assert error(winograd.from_tiles(got), want) < CLOSE
+                tiles = tiles[places][:, places]
+            assert error(winograd.from_tiles(tiles), want) < CLOSE
 
 
 def test_modulation_is_spade_and_leaky_relu() -> None:
@@ -161,8 +166,10 @@ def test_modulation_is_spade_and_leaky_relu() -> None:
     gamma, beta = convolve(hidden, spade.mlp_gamma, 2), convolve(hidden, spade.mlp_beta, 2)
     want = F.leaky_relu(F.instance_norm(x.double()) * (1 + gamma) + beta, 0.2)
     normal = cpu_generator.normalise(winograd.to_tiles(x[0]))
-    got = cpu_generator.modulate(cpu_generator.Modulation(spade), normal, winograd.to_tiles(hidden[0]), space)
-    assert error(winograd.from_tiles(got)[None], want) < CLOSE
+    got = cpu_generator.modulate(
+        cpu_generator.Modulation(spade), normal, framed(winograd.to_tiles(hidden[0])), space
+    )
+    assert error(winograd.from_tiles(got.tiles)[None], want) < CLOSE
 
 
 def test_cells_are_the_pixels_of_a_map_to_be_enlarged() -> None:
