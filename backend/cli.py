@@ -140,7 +140,7 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on after the last whole frame that this job has left in the folder",
+        help="go on after the last whole frame that this job has left here",
     )
 
 

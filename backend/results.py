@@ -21,12 +21,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from backend import media
-from backend.errors import InputError, OutputError
+from backend.errors import InputError, LivePortraitError, OutputError
 from backend.motion import Motion
 from backend.motion_files import save_motion
 from backend.options import Options
 
 FORMAT = "liveportrait-result/1"
+JOB_COMMENT = "LivePortrait for Blender, job "
 FRAME_NAME = re.compile(r"\d{6,}\.png")
 PNG_END = b"IEND\xaeB`\x82"
 UNSURE = 16  # frames that may not have reached the disk when a machine is lost
@@ -136,26 +137,40 @@ def open_result(path: Path) -> Result:
 
 
 class ClipResult:
-    """An H.264 MP4 with the driving clip's sound. A part of one is left as NAME.partial.mp4."""
+    """An H.264 MP4 with sound. A part of one is left as NAME.partial.mp4; its comment says which job's."""
 
     keeps_depth = False
     keeps_alpha = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._partial = path.with_name(f"{path.stem}.partial.mp4")
+        self._rest = path.with_name(f"{path.stem}.rest.mp4")
+        self._rest_partial = path.with_name(f"{path.stem}.rest.partial.mp4")
+        self._kept = 0  # frames that are taken over from before
 
     def check(self, inputs: Iterable[Path]) -> None:
         if self.path.is_dir():
             raise InputError(f"{self.path} is a folder.", "Give a file name that ends in .mp4.")
         inputs = list(inputs)
-        for place in (self.path, self.path.with_name(f"{self.path.stem}.partial.mp4")):
+        for place in (self.path, self._partial, self._rest, self._rest_partial):
             refuse_overwriting(place, inputs)
         check_writable(self.path.parent)
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise OutputError(f"{self.path} is write-protected.", "Choose another name.")
 
     def resume(self, job: str) -> tuple[int, bool]:
-        return 0, False
+        if not self._partial.exists():
+            return 0, False
+        found, _, fps = media.comment_of(self._partial).removeprefix(JOB_COMMENT).partition(" at ")
+        if found != job:
+            raise another_job(self._partial)
+        self._kept = media.whole_pictures(self._partial)
+        if self._kept and media.whole_pictures(self._rest_partial):
+            # It was interrupted for a second time, and not in order.
+            self._put_together(self._rest_partial, Fraction(fps))
+            self._kept = media.whole_pictures(self._partial)
+        return self._kept, False
 
     @contextmanager
     def writing(
@@ -163,20 +178,41 @@ class ClipResult:
     ) -> Iterator[Callable[[np.ndarray], None]]:
         make_folder(self.path.parent)
         width, height = summary.size
-        with media.ClipWriter(
-            self.path,
-            summary.fps,
-            width,
-            height,
-            audio=sound.path if sound else None,
-            audio_start=sound.start if sound else 0.0,
-        ) as writer:
+        summary.frames = self._kept
+        heard = (sound.path, sound.start) if sound else (None, 0.0)
+        # The rest of a clip gets its sound when it is put together.
+        audio, audio_start = (None, 0.0) if self._kept else heard
+        if not self._kept:
+            for piece in (self._rest, self._rest_partial):
+                piece.unlink(missing_ok=True)
+        target = self._rest if self._kept else self.path
+        comment = {"comment": f"{JOB_COMMENT}{summary.job} at {summary.fps}"}
+        try:
+            with media.ClipWriter(
+                target, summary.fps, width, height, audio, audio_start, metadata=comment
+            ) as writer:
 
-            def write(frame: np.ndarray) -> None:
-                writer.write(frame)
-                summary.frames += 1
+                def write(frame: np.ndarray) -> None:
+                    writer.write(frame)
+                    summary.frames += 1
 
-            yield write
+                yield write
+            if self._rest.exists():
+                media.join([self._partial, self._rest], self.path, summary.fps, *heard)
+            elif self._kept:  # nothing was left to be made
+                media.join([self._partial], self.path, summary.fps, *heard)
+        except BaseException:
+            with suppress(LivePortraitError):  # the first error says more; both parts stay
+                if self._kept and media.whole_pictures(self._rest_partial):
+                    self._put_together(self._rest_partial, summary.fps)
+            raise
+        for piece in (self._partial, self._rest, self._rest_partial):
+            piece.unlink(missing_ok=True)
+
+    def _put_together(self, rest: Path, fps: Fraction) -> None:
+        """One part of what was there and what has come."""
+        media.join([self._partial, rest], self._partial, fps)
+        rest.unlink(missing_ok=True)
 
     def complete(self, summary: Summary, motions: Mapping[str, Motion]) -> None:
         summary.complete = True
@@ -197,21 +233,18 @@ class FolderResult:
         for place in (self.path, self.path / "result.json", *self._motions(), *self._frames()):
             refuse_overwriting(place, inputs)
         check_writable(self.path)
-        if self._frames() and not self._summary():
+        if self._frames() and not read_summary(self.path / "result.json"):
             raise InputError(
                 f"{self.path} holds pictures that are no result of this program.",
                 "Choose another folder, so that nothing is overwritten.",
             )
 
     def resume(self, job: str) -> tuple[int, bool]:
-        before = self._summary()
+        before = read_summary(self.path / "result.json")
         if not before:
             return 0, False
         if before.get("job") != job:
-            raise InputError(
-                f"{self.path} holds the frames of a job with other inputs, options or version.",
-                "Leave out --resume to start again, or choose another folder.",
-            )
+            raise another_job(self.path)
         self._kept = _whole_frames(self._frames())
         return self._kept, bool(before.get("complete")) and self._kept == before.get("frames")
 
@@ -248,19 +281,27 @@ class FolderResult:
         """The motion files of a result."""
         return [self.path / "motion.npz", *sorted(self.path.glob("motion_[0-9]*.npz"))]
 
-    def _summary(self) -> Mapping[str, Any]:
-        """What result.json says; nothing where there is none of ours."""
-        try:
-            said = json.loads((self.path / "result.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
-        ours = isinstance(said, dict) and str(said.get("format", "")).startswith("liveportrait-result/")
-        return said if ours else {}
-
     def _write_summary(self, summary: Summary) -> None:
         write_atomically(
             self.path / "result.json", json.dumps(summary.as_json(), indent=1, ensure_ascii=False)
         )
+
+
+def read_summary(path: Path) -> Mapping[str, Any]:
+    """What a result.json says; nothing where there is none of ours."""
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    ours = isinstance(said, dict) and str(said.get("format", "")).startswith("liveportrait-result/")
+    return said if ours else {}
+
+
+def another_job(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds the frames of a job with other inputs, options or version.",
+        "Leave out --resume to start again, or choose another output.",
+    )
 
 
 def _whole_frames(files: list[Path]) -> int:

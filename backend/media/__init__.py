@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from backend.media.clip_writer import ClipWriter
 from backend.media.clips import Clip
+from backend.media.joining import comment_of, join, whole_pictures
 from backend.media.pictures import Picture, read_picture
 from backend.media.prefetching import prefetch
 from backend.media.probing import MediaInfo, probe
@@ -16,7 +17,10 @@ __all__ = [
     "MediaInfo",
     "Picture",
     "SequenceWriter",
+    "comment_of",
+    "join",
     "prefetch",
     "probe",
     "read_picture",
+    "whole_pictures",
 ]

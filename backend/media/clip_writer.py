@@ -121,7 +121,7 @@ class ClipWriter:
         if error is None and self._error is None and self._frames:
             self._publish()
             return
-        _keep_whole_fragments(self.partial)
+        keep_whole_fragments(self.partial)
         if self._error is not None and self.partial.exists():
             self._error.hint += f" Finished frames are in {self.partial.name}."
         if error is None and self._error is not None:
@@ -292,12 +292,12 @@ def _rewrite(fragmented: Path, whole: Path) -> None:
 
 def _check_whole(path: Path) -> None:
     """Raise OSError for a clip without its end or its index: libavformat says nothing about a full disk."""
-    ends = dict(_boxes(path))
+    ends = dict(boxes(path))
     if not {b"moov", b"mdat"} <= ends.keys() or max(ends.values()) != path.stat().st_size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _keep_whole_fragments(path: Path) -> None:
+def keep_whole_fragments(path: Path) -> None:
     """Cut a broken-off file behind its last whole fragment; remove it when it has none."""
     with suppress(OSError):
         whole = _whole_fragments(path)
@@ -311,14 +311,14 @@ def _whole_fragments(path: Path) -> int:
     """Bytes up to the end of the last mdat box that follows a moof box; 0 when there is none."""
     whole = at = 0
     kinds: set[bytes] = set()
-    for kind, at in _boxes(path):
+    for kind, at in boxes(path):
         kinds.add(kind)
         if kind == b"mdat" and {b"moov", b"moof"} <= kinds:
             whole = at
     return at if whole and at == path.stat().st_size else whole
 
 
-def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
+def boxes(path: Path) -> Iterator[tuple[bytes, int]]:
     """Type and end of each whole box at the top of an MP4.
 
     ISO/IEC 14496-12, 4.2: 32-bit size, type, and a 64-bit size where the first one is 1.

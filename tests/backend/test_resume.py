@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from backend.results import Summary
 from tests.backend.fakes import FakeEngine
 from tests.backend.moving_faces import head, scene, write_clip
 from tests.backend.synthetic_motion import make_motion
+from tests.end_to_end.commands import write_tone
 
 FRAMES = 40
 
@@ -126,3 +129,61 @@ def test_another_jobs_frames_are_not_taken(astronaut: Path, performance: Driving
 
 def test_there_may_be_nothing_to_go_on_with(astronaut: Path, performance: Driving, tmp_path: Path) -> None:
     assert run(astronaut, performance, tmp_path / "new", FakeEngine(), resume=True).frames == FRAMES
+
+
+def whole_clip(path: Path) -> np.ndarray:
+    return np.stack(list(media.Clip(path).frames(exact=True)))
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["in order", "torn off"])
+def test_an_interrupted_mp4_goes_on_with_its_sound(
+    kill: bool, walking: Path, performance: Driving, tmp_path: Path
+) -> None:
+    tone = write_tone(tmp_path / "tone.wav", 8.0)
+    long = make_motion(180, mouth=None, valid=np.ones(180, bool), fps_numerator=25, fps_denominator=1)
+    driving = Driving("motion", "long", None, motion=long)
+    source = write_clip(
+        tmp_path / "loud.mp4", (frame for frame in media.Clip(walking).frames(Fraction(25))), audio=tone
+    )
+    options = Options(length_policy="mirror")
+    out = tmp_path / "out.mp4"
+
+    def go(output: Path, **more: Any) -> Summary:
+        return animate(source, driving, output, options, engine=FakeEngine(), **more)
+
+    go(tmp_path / "whole.mp4")
+    for frames in (70, 130):
+        stop = StopAt(frames)
+        with pytest.raises(Cancelled):
+            go(out, progress=stop, cancel=stop.event, resume=True)
+        part = tmp_path / "out.partial.mp4"
+        assert 0 < len(whole_clip(part)) <= frames + 1 and not out.exists()
+        if kill:
+            with part.open("ab") as file:
+                file.write(part.read_bytes()[:5000])
+    assert len(whole_clip(tmp_path / "out.partial.mp4")) >= 100
+    engine = Counting()
+    summary = animate(source, driving, out, options, engine=engine, resume=True)
+    assert engine.rendered <= 80 and summary.frames == 180
+    info, wanted = media.probe(out), media.probe(tmp_path / "whole.mp4")
+    assert (info.frames, info.fps, info.has_audio, info.start) == (180, 25, True, wanted.start)
+    assert info.duration == pytest.approx(wanted.duration, abs=0.05)
+    difference = np.abs(whole_clip(out).astype(int) - whole_clip(tmp_path / "whole.mp4"))
+    assert (
+        difference.mean(axis=(1, 2, 3)).max() < 1.5
+    )  # key pictures lie elsewhere, so levels differ a little
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.mp4"]
+
+
+def test_another_jobs_part_of_an_mp4_is_not_taken(
+    astronaut: Path, performance: Driving, tmp_path: Path
+) -> None:
+    stop = StopAt(30)
+    out = tmp_path / "out.mp4"
+    with pytest.raises(Cancelled):
+        run(astronaut, performance, out, FakeEngine(), progress=stop, cancel=stop.event)
+    assert (tmp_path / "out.partial.mp4").exists()
+    with pytest.raises(InputError, match="other inputs, options or version"):
+        run(astronaut, "nod", out, FakeEngine(), resume=True)
+    assert run(astronaut, "nod", out, FakeEngine()).complete
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
