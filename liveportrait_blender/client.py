@@ -207,9 +207,10 @@ class Client:
         failures = 0
         while not self._stopping.is_set():
             try:
-                self._connect()
-                failures = 0
-                self._receive()
+                with self._connection() as self._socket:
+                    self._greet()
+                    failures = 0
+                    self._receive()
                 reason = "the connection ended"
             except BackendError as error:
                 if error.code in ("unauthorized", "protocol-mismatch", "unavailable"):
@@ -227,15 +228,14 @@ class Client:
             self._stopping.wait(DELAYS[min(failures - 1, len(DELAYS) - 1)])
         self._give_up(BackendError("lost", "The connection was closed."), quiet=True)
 
-    def _connect(self) -> None:
+    def _connection(self) -> Any:
         try:
-            from websockets.exceptions import ConnectionClosed
             from websockets.sync.client import connect
         except ImportError as error:
             raise BackendError(
                 "unavailable", "websockets is not installed.", "Reinstall the add-on."
             ) from error
-        self._socket = connect(
+        return connect(
             self._url,
             ssl=self._context,
             compression=None,
@@ -244,6 +244,10 @@ class Client:
             open_timeout=10,
             close_timeout=2,
         )
+
+    def _greet(self) -> None:
+        from websockets.exceptions import ConnectionClosed
+
         hello: dict[str, Any] = {"token": self._token, "protocol": PROTOCOL}
         hello["client"] = {"name": self._name, "pid": os.getpid()}
         if self._session is not None:

@@ -69,7 +69,7 @@ class Server:
         self.store = Store(settings.cache, settings.limits.store_bytes)
         self.worker = WorkerProcess(settings.limits.source_bytes)
         self.jobs = Jobs(settings.limits, self.store, self.worker)
-        self.sessions = Sessions(settings.limits)
+        self.sessions = Sessions(settings.limits, self.jobs.end_session)
         self.strangers: dict[Connection, float] = {}  # in order of arrival
         self.downloading = asyncio.Lock()
         self._connections: set[Connection] = set()
@@ -241,10 +241,7 @@ class Server:
         """Ends what has been left: sessions, and a worker without work."""
         while True:
             await asyncio.sleep(SWEEP)
-            for session in self.sessions.expired():
-                self.jobs.end_session(session)
-                for upload in session.uploads.values():
-                    upload.close()
+            self.sessions.sweep()
             idle = time.monotonic() - self.worker.used
             after = self._settings.unload_after
             if after and idle > after and self.worker.pid is not None and not self.worker.busy:

@@ -210,6 +210,7 @@ class Jobs:
             if shared.users == 0:
                 del self._folders[key]
                 shared.stack.close()
+                await asyncio.to_thread(self._store.evict)
 
     def _start(self, session: Session, job: Job) -> None:
         if job.ended:

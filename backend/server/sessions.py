@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,8 +135,9 @@ class Session:
 class Sessions:
     """All of them. Detached ones are kept for a while."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, end: Callable[[Session], None]) -> None:
+        """end: is called with a session that is given up."""
+        self._limits, self._end = limits, end
         self._known: dict[str, Session] = {}
 
     def __iter__(self) -> Any:
@@ -150,7 +151,10 @@ class Sessions:
             session.local = False
             return session, True
         if len(self._known) >= self._limits.sessions:
-            raise too_many("sessions", "Too many clients are or were connected.")
+            away = [session for session in self._known.values() if session.connection is None]
+            if not away:
+                raise too_many("sessions", "Too many clients are connected.")
+            self._give_up(min(away, key=lambda session: session.detached))
         session = Session()
         session.connection = connection
         self._known[session.number] = session
@@ -161,14 +165,15 @@ class Sessions:
         session.detached = time.monotonic()
         session.forget_nonce()
 
-    def expired(self) -> list[Session]:
-        """Remove and return the sessions whose clients have been away too long."""
+    def sweep(self) -> None:
+        """Give up the sessions whose clients have been away too long."""
         now = time.monotonic()
-        gone = [
-            session
-            for session in self._known.values()
-            if session.connection is None and now - session.detached >= self._limits.detached_seconds
-        ]
-        for session in gone:
-            del self._known[session.number]
-        return gone
+        for session in list(self._known.values()):
+            if session.connection is None and now - session.detached >= self._limits.detached_seconds:
+                self._give_up(session)
+
+    def _give_up(self, session: Session) -> None:
+        del self._known[session.number]
+        self._end(session)
+        for upload in session.uploads.values():
+            upload.close()

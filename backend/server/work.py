@@ -135,7 +135,7 @@ class Work:
         try:
             summary = make()
         except InputError:
-            # What lies here may be of another engine or version; then it is made anew. If it was not that, the
+            # What lies here may be of another engine; then it is made anew. If it was not that, the
             # error comes again.
             if not frames or not whole_frames(folder):
                 raise
