@@ -5,18 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
-import cv2
 import numpy as np
 
 from backend import cropping
 from backend.options import Options
 from backend.paste import Paster
 from backend.source import RENDERED_CROP, Source
-
-BORDER = 0.25  # face sizes over which one face's territory goes over into the other's
-COARSE = 4  # px: territories are smooth, so they are drawn small
+from backend.territories import Place, Window, place_of, territory
 
 
 @dataclass(frozen=True)
@@ -25,22 +21,15 @@ class Patch:
     and size (px).
     """
 
-    window: tuple[int, int, int, int]
+    window: Window
     pixels: np.ndarray
-    place: tuple[float, float, float]
+    place: Place
 
 
 def patch_of(source: Source, rendered: np.ndarray, picture: np.ndarray, options: Options) -> Patch:
     """What a rendered face changes of a picture (h,w,3) uint8."""
     height, width = picture.shape[:2]
-    rect = source.crop.rect
-    if rect is None:
-        place = (width / 2, height / 2, float(max(width, height)))
-    else:
-        size = rect.size / options.crop_scale
-        cos, sin = np.cos(rect.angle), np.sin(rect.angle)
-        x, y = options.crop_x * rect.size, options.crop_y * rect.size
-        place = (rect.cx - cos * x + sin * y, rect.cy - sin * x - cos * y, size)
+    place = place_of(source.crop, options, (width, height))
     if source.native:
         return Patch(source.window, rendered, place)
     back = cropping.invert(source.crop.matrix(RENDERED_CROP))
@@ -73,39 +62,15 @@ def compose(picture: np.ndarray, patches: Sequence[Patch]) -> np.ndarray:
     for patch in shared:
         left, top, right, bottom = patch.window
         part = (slice(top - y0, bottom - y0), slice(left - x0, right - x0))
-        weight = territory(patch, [other for other in shared if other is not patch])
+        weight = territory(patch.window, patch.place, [other.place for other in shared if other is not patch])
         sum_[part] += weight[..., None] * (patch.pixels.astype(np.float32) - below[part])
     picture[y0:y1, x0:x1] = np.clip(sum_ + np.float32(0.5), 0, 255).astype(np.uint8)
     return picture
 
 
-def territory(patch: Patch, others: Sequence[Patch]) -> np.ndarray:
-    """How far each pixel of a patch's window belongs to its face, (h,w) f4 0..1. Of two faces the weights add
-    up to 1.
-    """
-    x0, y0, x1, y1 = patch.window
-    columns, rows = max((x1 - x0) // COARSE, 2), max((y1 - y0) // COARSE, 2)
-    x = x0 + (np.arange(columns) + 0.5) * ((x1 - x0) / columns)
-    y = y0 + (np.arange(rows) + 0.5) * ((y1 - y0) / rows)
-
-    def distance(place: tuple[float, float, float]) -> np.ndarray:
-        return np.asarray(np.hypot(x[None] - place[0], y[:, None] - place[1]) / place[2])
-
-    weight = np.ones((rows, columns))
-    for other in others:
-        nearer = distance(other.place) - distance(patch.place)
-        weight = np.minimum(weight, np.clip(0.5 + nearer / BORDER, 0.0, 1.0))
-    return cv2.resize(weight.astype(np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-
-
 def _overlap(patch: Patch, other: Patch) -> bool:
     a, b = patch.window, other.window
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
-
-
-def overlapping(patches: Sequence[Patch]) -> bool:
-    """Whether any two windows share pixels."""
-    return any(_overlap(a, b) for a, b in combinations(patches, 2))
 
 
 def _around(patches: Sequence[Patch]) -> tuple[int, int, int, int]:

@@ -24,10 +24,11 @@ from backend.options import Options
 from backend.progress import Progress
 from backend.results import Result, Sound
 from backend.retargeting import Retargeted, retarget
-from backend.source import DEEP, RENDERED_CROP, Source, crop_alone, open_faces
+from backend.source import DEEP, RENDERED_CROP, Source, crop_alone, open_faces, with_first
 from backend.source_clip import SourceClip, open_clip
 from backend.staging import Staged
 from backend.takes import Take, read_take
+from backend.territories import place_of
 from backend.timeline import frames_of, take
 
 EASE = 5  # frames over which the driving fades in and out beside frames without a face
@@ -334,12 +335,17 @@ class _Moving(_Scene):
                 yield self._frame(roles, frame, int(order[frame]), picture)
 
     def _frame(self, roles: Sequence[_Role], frame: int, number: int, picture: np.ndarray) -> np.ndarray:
-        patches = []
         whole = self._size == self._clip.size
-        for face, role in zip(self._clip.faces, roles, strict=True):
-            if not face.visible[number] and whole:
-                continue
-            source = self._clip.source_at(face, number, picture, self._engine)
+        shown = [
+            (face, role)
+            for face, role in zip(self._clip.faces, roles, strict=True)
+            if face.visible[number] or not whole
+        ]
+        places = [place_of(face.crop_at(number), self._options, self._clip.size) for face, _ in shown]
+        patches = []
+        for at, (face, role) in enumerate(shown):
+            near = with_first(places, at) if len(places) > 1 else []
+            source = self._clip.source_at(face, number, picture, self._engine, near)
             rendered = self._rendered(source, role, frame)
             if not source.pastes(self._options):
                 return crop_alone(source, rendered, self._size[0])

@@ -22,6 +22,7 @@ from backend.faces import choose_face, find_faces
 from backend.motion import Motion
 from backend.options import Options
 from backend.paste import Paster
+from backend.territories import Place, alone, place_of
 
 RENDERED_CROP = 512  # pixels across what an engine without native resolution renders
 READS_LANDMARKS = ("eye_retargeting", "lip_retargeting", "normalize_lips")
@@ -92,7 +93,7 @@ def open_faces(
     if not clip_rules(options).alpha_kept:
         picture = replace(picture, alpha=None)
     found = find_faces(picture.rgb, options.face_order) if needs_face(options, engine) else None
-    sources = []
+    measured = []
     for number in numbers:
         landmarks = None
         if found is not None:
@@ -100,10 +101,17 @@ def open_faces(
         crop = crop_of(options, engine, width, height, landmarks)
         small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE, compatibility=options.compatibility)
         placed = None if landmarks is None else crop.landmarks_in_crop(landmarks[None])
-        sources.append(
-            prepare(path, picture, landmarks, crop, engine.measure(small[None], placed), engine, small)
-        )
-    return sources
+        measured.append((landmarks, crop, engine.measure(small[None], placed), small))
+    places = [place_of(crop, options, (width, height)) for _, crop, _, _ in measured]
+    return [
+        prepare(path, picture, landmarks, crop, motion, engine, small, with_first(places, at))
+        for at, (landmarks, crop, motion, small) in enumerate(measured)
+    ]
+
+
+def with_first(places: Sequence[Place], at: int) -> list[Place]:
+    """The faces' places, number `at` first."""
+    return [places[at], *places[:at], *places[at + 1 :]]
 
 
 def prepare(
@@ -114,18 +122,21 @@ def prepare(
     motion: Motion,
     engine: Engine,
     small: np.ndarray | None = None,
+    places: Sequence[Place] = (),
 ) -> Source:
     """Let the engine take in a face that is already found and measured.
 
-    landmarks (478,3) f4 in px of the picture. small: the 256 px crop, where the caller has it.
+    landmarks (478,3) f4 in px of the picture. small: the 256 px crop, where the caller has it. places: of
+    this face and of all others that perform, which it is parted from.
     """
     height, width = picture.rgb.shape[:2]
     window = window_of(crop, width, height) if engine.native_resolution else (0, 0, width, height)
     if engine.native_resolution:
         x0, y0, x1, y1 = window
         corner = np.array([x0, y0, 0], np.float32)
+        region = alone(picture.rgb, window, places[0], places[1:]) if places else picture.rgb[y0:y1, x0:x1]
         appearance = engine.encode(
-            np.ascontiguousarray(picture.rgb[y0:y1, x0:x1]),
+            np.ascontiguousarray(region),
             None if landmarks is None else landmarks - corner,
             crop.placement - [[0, 0, x0], [0, 0, y0]],
         )

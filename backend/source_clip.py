@@ -29,6 +29,7 @@ from backend.shots import ShotMarks
 from backend.source import Source, crop_of, needs_face, prepare
 from backend.spool import Spool
 from backend.takes import runs
+from backend.territories import Place
 
 CROP_SECONDS = 0.06  # width of the Gaussian that steadies the crop: no landmark's jitter, every movement
 BRIDGED = 3  # frames: a face lost for no longer is taken to be between the places before and after
@@ -118,11 +119,19 @@ class SourceClip:
         with closing(self.clip.frames(self.rate, begin, end, exact=True)) as frames:
             yield from frames
 
-    def source_at(self, face: ClipFace, frame: int, picture: np.ndarray, engine: Engine) -> Source:
-        """The face in one frame, ready to render."""
+    def source_at(
+        self,
+        face: ClipFace,
+        frame: int,
+        picture: np.ndarray,
+        engine: Engine,
+        places: Sequence[Place] = (),
+    ) -> Source:
+        """The face in one frame, ready to render; places: its own and those of others to part it from."""
         motion = face.motion[frame]
         crop = face.crop_at(frame)
-        return prepare(self.path, media.Picture(picture), face.landmarks_at(frame), crop, motion, engine)
+        landmarks = face.landmarks_at(frame)
+        return prepare(self.path, media.Picture(picture), landmarks, crop, motion, engine, places=places)
 
 
 def open_clip(

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from backend import media
-from backend.composition import Patch, compose, territory
+from backend.composition import Patch, compose
 from backend.driving import Driving, open_driving
 from backend.engines import choose
 from backend.errors import InputError, NoFaceError
@@ -25,6 +25,7 @@ from backend.progress import Silent
 from backend.results import FolderResult, Sound
 from backend.scenes import Part, sound_of, stage_scene
 from backend.source_clip import SourceClip, open_clip
+from backend.territories import alone, territory
 from tests.backend.fakes import FakeEngine
 from tests.backend.moving_faces import crossing, head, scene, write_clip
 from tests.backend.synthetic_motion import make_motion
@@ -272,9 +273,22 @@ def test_neighbours_are_not_painted_over() -> None:
     right = Patch((60, 0, 200, 100), np.full((100, 140, 3), 200, np.uint8), (150.0, 50.0, 60.0))
     made = compose(picture.copy(), [left, right])
     assert (made[:, :85] == 90).all() and (made[:, 115:] == 200).all()
-    first, second = territory(left, [right])[:, 60:], territory(right, [left])[:, :80]
+    first, second = (
+        territory(left.window, left.place, [right.place])[:, 60:],
+        territory(right.window, right.place, [left.place])[:, :80],
+    )
     assert np.abs(first + second - 1).max() < 0.02
     assert_array_equal(compose(picture.copy(), [right, left]), made)
+
+
+def test_an_engine_sees_nobody_else() -> None:
+    picture = np.full((100, 200, 3), 60, np.uint8)
+    picture[:, 130:] = 250
+    window, here, there = (0, 0, 180, 100), (50.0, 50.0, 50.0), (150.0, 50.0, 50.0)
+    seen = alone(picture, window, here, [there])
+    assert seen[:, 130:].max() < 120
+    assert_array_equal(seen[:, :100], picture[:, :100])
+    assert_array_equal(alone(picture, window, here, []), picture[:, :180])
 
 
 def test_what_a_face_leaves_alone_stays_bit_identical() -> None:
