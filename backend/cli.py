@@ -89,6 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_result(render)
     add_job_options(render)
 
+    for command in (animate, capture, render):
+        command.add_argument(
+            "--server", metavar="URL", help="let a running server do it; LIVEPORTRAIT_TOKEN holds its token"
+        )
+
     doctor = _command(
         commands, "doctor", _doctor, "what is installed, which engine would run, and what is missing"
     )
@@ -217,6 +222,8 @@ def _cancelled_by_signal() -> Iterator[threading.Event]:
 
 
 def _animate(parsed: argparse.Namespace) -> int:
+    if parsed.server is not None:
+        return _animate_there(parsed)
     from backend.pipeline import animate
 
     with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
@@ -232,6 +239,25 @@ def _animate(parsed: argparse.Namespace) -> int:
         )
     if parsed.json:
         JsonLines(sys.stdout).emit("result", output=str(parsed.output), **summary.as_json())
+    return 0
+
+
+def _animate_there(parsed: argparse.Namespace) -> int:
+    from backend.server import remote
+
+    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
+        told = remote.animate(
+            parsed.server,
+            parsed.source,
+            parsed.driving,
+            faces_from(parsed),
+            parsed.output,
+            options_from(parsed),
+            progress,
+            cancel,
+        )
+    if parsed.json:
+        JsonLines(sys.stdout).emit("result", output=str(parsed.output), **told)
     return 0
 
 
@@ -254,7 +280,22 @@ def one_face(parsed: argparse.Namespace) -> Options:
     return options_from(parsed)
 
 
+def _capture_there(parsed: argparse.Namespace) -> int:
+    from backend.server import remote
+
+    options = one_face(parsed)
+    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
+        told = remote.capture(
+            parsed.server, parsed.driving, parsed.output, options, parsed.keep_mouth, progress, cancel
+        )
+    if parsed.json:
+        JsonLines(sys.stdout).emit("result", output=str(parsed.output), **told)
+    return 0
+
+
 def _capture(parsed: argparse.Namespace) -> int:
+    if parsed.server is not None:
+        return _capture_there(parsed)
     from backend.pipeline import capture_to_file
 
     with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:

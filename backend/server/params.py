@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import Any, NoReturn
 
-from backend.cli_options import add_job_options
+from backend.cli_options import add_job_options, options_from
 from backend.errors import InputError
 from backend.expressions import controls
 from backend.options import Options
@@ -127,7 +127,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
         words.append(_as_flag(name, value, actions))
     curves: dict[str, Any] = {}
     flags = {control.name: control.flag for control in controls()}
-    sliders = given.get("controls") or {}
+    sliders = {} if given.get("controls") is None else given["controls"]
     if not isinstance(sliders, dict):
         raise bad_params("controls has to be an object.")
     for name, value in sliders.items():
@@ -141,12 +141,10 @@ def options_of(given: Mapping[str, Any]) -> Options:
         else:
             words.append(f"{flags[name]}={_numbers(name, [value])[0]!r}")
     try:
-        parsed = vars(parser.parse_args(words))
+        options = options_from(parser.parse_args(words))
     except InputError as error:
-        raise bad_params(f"Bad option: {error.message}.") from None
-    values = {name: parsed[name] for name in known if name in parsed}
-    levels = {name: parsed[f"control_{name}"] for name in flags if parsed[f"control_{name}"] is not None}
-    return replace(Options(**values), controls={**levels, **curves})
+        raise bad_params(f"Bad option: {error.message.rstrip('.')}.") from None
+    return replace(options, controls={**options.controls, **curves})
 
 
 def _as_flag(name: str, value: Any, actions: Mapping[str, argparse.Action]) -> str:
@@ -159,6 +157,8 @@ def _as_flag(name: str, value: Any, actions: Mapping[str, argparse.Action]) -> s
         if not isinstance(value, bool):
             raise bad_params(f"{name} has to be true or false.")
         return flag if value else f"--no-{flag[2:]}"
+    if name == "face" and not isinstance(value, int):
+        raise bad_params("face has to be an integer; see the parameter faces.")
     if isinstance(value, list) and name == "frames" and len(value) == 2:
         if not all(entry is None or (isinstance(entry, int) and entry is not True) for entry in value):
             raise bad_params("frames has to be two integers.")

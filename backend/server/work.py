@@ -30,7 +30,7 @@ from backend.progress import Progress
 from backend.results import Summary, write_atomically
 from backend.server.params import options_of
 from backend.server.turnstile import SharedEngine, Turnstile
-from backend.server.whole_frames import clean, whole_frames
+from backend.server.whole_frames import clean
 from backend.source import Canvas, Source, open_source
 
 MOTION_BYTES = 256 << 20  # of captured motions, with the driver's mouths, that stay in memory
@@ -126,7 +126,7 @@ class Work:
                 folder / "frames" if frames else folder / "result.mp4",
                 options,
                 faces=faces,
-                resume=frames,
+                resume=True,
                 engine=engine,
                 progress=progress,
                 cancel=cancel,
@@ -135,11 +135,12 @@ class Work:
         try:
             summary = make()
         except InputError:
-            # What lies here may be of another engine; then it is made anew. If it was not that, the
-            # error comes again.
-            if not frames or not whole_frames(folder):
+            # What lies here may be of another engine; then it is made anew. If it was not that, the error
+            # comes again.
+            if not any(folder.iterdir()):
                 raise
-            shutil.rmtree(folder / "frames")
+            shutil.rmtree(folder)
+            folder.mkdir()
             summary = make()
         told = summary.as_json()
         if frames:
