@@ -31,6 +31,7 @@ from backend.takes import Take, read_take
 from backend.territories import place_of
 from backend.timeline import frames_of, take
 
+FOR_ALL_ENGINES = ("library", "liveportrait")  # who "measured" the motion library and released templates
 EASE = 5  # frames over which the driving fades in and out beside frames without a face
 
 
@@ -96,7 +97,9 @@ def sound_of(options: Options, drivings: Sequence[tuple[Driving, float]], source
 
 def measured_elsewhere(driving: Driving, options: Options, engine: Engine) -> list[str]:
     """A line where another engine's measurement is taken over as it is, which relative motion never does."""
-    if driving.motion is None or options.relative or driving.motion.engine.startswith(engine.name):
+    if driving.motion is None or options.relative:
+        return []
+    if driving.motion.engine.startswith((engine.name, *FOR_ALL_ENGINES)):
         return []
     return [
         f"{driving.name} was measured by {driving.motion.engine!r}; its absolute pose and look may not suit"
