@@ -67,7 +67,8 @@ def opened(path: Path, stack: ExitStack, options: Options | None = None) -> Sour
 
 
 def driving(n: int, **fields: object) -> Driving:
-    motion = make_motion(n, mouth=None, valid=np.ones(n, bool), fps_numerator=25, fps_denominator=1)
+    values = {"mouth": None, "valid": np.ones(n, bool), "fps_numerator": 25, "fps_denominator": 1, **fields}
+    motion = make_motion(n, **values)
     return Driving("motion", "made up", None, motion=motion)
 
 
@@ -162,6 +163,18 @@ def test_a_short_source_meets_a_long_driving(walking: Path, tmp_path: Path, poli
     at = {"cycle": 45, "mirror": 30, "constant": 45}[policy]
     corner = (slice(-20, None), slice(-20, None))
     assert_array_equal(made[at][corner], list(media.Clip(walking).frames(exact=True))[shown][corner])
+
+
+def test_every_shot_of_the_driving_starts_anew(walking: Path, tmp_path: Path) -> None:
+    cuts = np.zeros(20, bool)
+    cuts[9] = True
+    animate(walking, driving(20, cuts=cuts), tmp_path / "out", Options(), engine=FakeEngine())
+    at_rest = [k for k, frame in enumerate(frames_in(tmp_path / "out")) if (frame == 128).mean() > 0.3]
+    assert at_rest == [0, 9]
+    upstream = Options(compatibility="upstream")
+    animate(walking, driving(20, cuts=cuts), tmp_path / "b", upstream, engine=FakeEngine())
+    at_rest = [k for k, frame in enumerate(frames_in(tmp_path / "b")) if (frame == 128).mean() > 0.3]
+    assert 9 not in at_rest
 
 
 def test_a_driving_of_another_rate_keeps_its_speed(walking: Path, tmp_path: Path) -> None:
