@@ -56,8 +56,8 @@ def retarget(
     face; its head pose is taken over in absolute mode only. Clips of different lengths are brought into step
     by options.length_policy. reference: one frame that replaces options.reference_frame, so that a long
     driving can be given in parts (one frame of it then counts as a part of a clip), or one for each frame of
-    a driving as long as the source. rules None: those of options.compatibility. Raises InputError for motions without frames, a reference frame that does not
-    exist, impossible numbers.
+    a driving as long as the source. rules None: those of options.compatibility. Raises InputError for
+    motions without frames, a reference frame that does not exist, impossible numbers.
     """
     notes: list[str] = []
     case = _prepare(source, driving, reference, options, rules or rules_of(options), source_is_clip, notes)
