@@ -109,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_serve_options(serve)
 
     bench = _command(commands, "bench", _bench, "measure speed, memory and quality on this machine")
-    bench.add_argument("--suite", choices=("mesh", "retargeting"), default="mesh")
+    bench.add_argument("--suite", choices=("mesh", "retargeting", "server"), default="mesh")
     bench.add_argument(
         "--data", type=Path, metavar="DIR", help="real material: driving/, portraits/, templates/"
     )

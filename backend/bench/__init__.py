@@ -22,7 +22,7 @@ def run(
     as_json: bool = False,
 ) -> int:
     """Run a suite, show and write its figures; 0 whatever they are, so that a slow machine is no failure."""
-    from backend.bench import left_out, memory, quality, retargeting, speed
+    from backend.bench import left_out, memory, quality, retargeting, server, speed
     from backend.bench.material import Material
     from backend.engines import choose
     from backend.options import Options
@@ -38,7 +38,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="liveportrait-bench-") as folder:
         scratch = Path(folder)
         material = Material(data, scratch, engine)
-        if suite == "retargeting":
+        if suite == "server":
+            server.measure(report, material, scratch, quick)
+        elif suite == "retargeting":
             retargeting.measure(report, material, scratch, engine, quick)
         else:
             speed.measure(report, material, scratch, engine, quick)

@@ -206,8 +206,7 @@ class Connection:
                 raise RequestError(
                     "upload", "The part does not follow what came.", "Begin again.", {"upload": number}
                 )
-            await asyncio.to_thread(upload.stream.write, payload)
-            upload.offset += len(payload)
+            await asyncio.to_thread(upload.add, payload)
         except LivePortraitError as error:
             await self.send(failure(None, error))
         except OSError as error:

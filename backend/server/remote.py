@@ -78,9 +78,10 @@ class Remote:
             return {"path": str(path.absolute())}
         if path.is_dir():
             raise InputError(f"{path.name} is a folder, which cannot be sent.", "Make a clip of it.")
-        return {"sha256": self._upload(path)}
+        return {"sha256": self.upload(path)}
 
-    def _upload(self, path: Path) -> str:
+    def upload(self, path: Path) -> str:
+        """Bring a file's content to the server unless it is there: its SHA-256."""
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.seek(0, os.SEEK_END)
@@ -95,6 +96,20 @@ class Remote:
                 offset += len(block)
         self.ask("upload.finish", {"upload": begun["upload"]})
         return sha256
+
+    def drain(self, job: str) -> int:
+        """Wait for a job's end without keeping anything: how many bytes came. Raises its error."""
+        size = 0
+        while True:
+            message = self._socket.recv(timeout=ANSWER)
+            if isinstance(message, bytes):
+                size += len(message)
+                continue
+            params = json.loads(message).get("params", {})
+            if params.get("job") == job and "state" in params:
+                if "error" in params:
+                    raise _error(params["error"])
+                return size
 
     def carry_out(
         self, job: str, folder: Path, names: Mapping[str, Path], progress: Progress, cancel: Cancel | None

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from backend.driving import fingerprint
 from backend.errors import InputError, OutputError
@@ -39,6 +39,13 @@ class Upload:
     stream: BinaryIO
     part: Path
     offset: int
+    digest: Any  # hashlib's, of what has come
+
+    def add(self, payload: memoryview) -> None:
+        """The next bytes. Raises OSError."""
+        self.stream.write(payload)
+        self.digest.update(payload)
+        self.offset += len(payload)
 
     def close(self) -> None:
         self.stream.close()
@@ -120,14 +127,14 @@ class Store:
         if offset > size:
             stream.truncate(0)
             offset = 0
-        return Upload(sha256, size, _safe(name), stream, part, offset)
+        with part.open("rb") as before:
+            digest = hashlib.file_digest(before, "sha256")
+        return Upload(sha256, size, _safe(name), stream, part, offset, digest)
 
     def finish(self, upload: Upload) -> None:
         """Check what came and make it content. Raises RequestError (upload)."""
         upload.stream.flush()
-        with upload.part.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if upload.offset != upload.size or found != upload.sha256:
+        if upload.offset != upload.size or upload.digest.hexdigest() != upload.sha256:
             self.drop(upload)
             raise RequestError("upload", "What came is not what was announced.", "Send the file again.")
         target = self.root / "uploads" / upload.sha256 / upload.name
