@@ -202,10 +202,16 @@ def _kept(performance: Performance, parts: Iterable[Motion]) -> Iterator[Motion]
         yield part
 
 
-def controls_of(options: Options, first: int, count: int) -> Mapping[str, Any]:
-    """The controls of a part; those that hold a value a frame are cut to it."""
+def controls_of(options: Options, first: int, count: int, leads: bool = False) -> Mapping[str, Any]:
+    """The controls of a part; those that hold a value a frame are cut to it, with any value in front where
+    one frame more `leads` the part.
+    """
     cut: dict[str, Any] = {}
     for name, value in options.controls.items():
         values = np.asarray(value)
-        cut[name] = value if values.size == 1 else values[first : first + count]
+        if values.size == 1:
+            cut[name] = value
+        else:
+            piece = values[first : first + count]
+            cut[name] = np.concatenate([piece[:1], piece]) if leads else piece
     return cut

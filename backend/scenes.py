@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,16 +23,15 @@ from backend.motion import Motion
 from backend.options import Options
 from backend.progress import Progress
 from backend.results import Result, Sound
-from backend.retargeting import Retargeted, retarget
+from backend.roles import Role, Roles, ease
 from backend.source import DEEP, RENDERED_CROP, Source, crop_alone, open_faces, with_first
 from backend.source_clip import SourceClip, open_clip
 from backend.staging import Staged
 from backend.takes import Take, read_take
 from backend.territories import place_of
-from backend.timeline import frames_of, take
+from backend.timeline import frames_of
 
 FOR_ALL_ENGINES = ("library", "liveportrait")  # who "measured" the motion library and released templates
-EASE = 5  # frames over which the driving fades in and out beside frames without a face
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,6 @@ class Part:
 
     number: int | None
     driving: Driving
-
-
-@dataclass(frozen=True)
-class _Role:
-    """One face's keypoints for every frame of the scene; frames (n,): of the take, for the mouths."""
-
-    keypoints: Retargeted
-    take: Take
-    frames: np.ndarray
-
-    @property
-    def motion(self) -> Motion:
-        """What was captured, a row for every frame of the scene (one for a still driving)."""
-        return self.take.captured if self.take.still else take(self.take.captured, self.frames)
-
-    def mouth_at(self, frame: int) -> np.ndarray | None:
-        return self.take.mouths_at(self.frames[frame : frame + 1])
 
 
 def stage_scene(
@@ -123,7 +105,7 @@ class _Scene:
         stack: ExitStack,
         progress: Progress,
         cancel: Cancel | None,
-    ) -> tuple[list[_Role], list[Take], np.ndarray, Fraction]:
+    ) -> tuple[list[Role], list[Take], np.ndarray, Fraction]:
         """Roles, takes, the source's frame for every frame, and the rate. motions: the faces' own."""
         takes: list[Take] = []
         for part in parts:
@@ -156,43 +138,21 @@ class _Scene:
         order = frames_of(
             clip_frames or 1, wanted_frames if clip_frames else np.zeros(total, np.intp), policy
         )
+        roles_for = Roles(self._options, self._engine, self._notes)
         roles = [
-            self._role(m, t, order, clip_frames is not None, total)
-            for m, t in zip(motions, takes, strict=True)
+            roles_for.role(m, t, order, clip_frames is not None) for m, t in zip(motions, takes, strict=True)
         ]
         rate = fps or next((t.motion.fps for t in takes if not t.still), takes[0].motion.fps)
         return roles, takes, order, rate
 
-    def _role(self, source: Motion, driver: Take, order: np.ndarray, is_clip: bool, total: int) -> _Role:
-        options = replace(self._options, smoothing="off", reference_frame=0, length_policy="cut")
-        frames = np.zeros(total, np.intp)
-        reference = None
-        driving = driver.motion
-        if not driver.still:
-            frames = frames_of(len(driving), np.arange(total), self._options.length_policy)
-            references = driver.references[frames]
-            if (references == references[0]).all():
-                references = references[:1]
-            driving, reference = take(driver.motion, frames), take(driver.motion, references)
-        if is_clip:
-            source = take(source, order)
-            # Where the clip starts over it is cut, so nothing is smoothed across.
-            jumps = np.append(False, np.abs(np.diff(order)) > 1)
-            source = replace(source, cuts=jumps if source.cuts is None else source.cuts | jumps)
-        done = retarget(source, driving, options, self._engine, reference=reference, source_is_clip=is_clip)
-        self._notes.extend(note for note in done.notes if note not in self._notes)
-        if len(done.driving) == total:
-            return _Role(done, driver, frames)
-        repeated = (np.repeat(done.source, total, axis=0), np.repeat(done.driving, total, axis=0))
-        return _Role(Retargeted(*repeated, done.notes), driver, frames)
-
-    def _rendered(self, source: Source, role: _Role, frame: int) -> np.ndarray:
+    def _rendered(self, source: Source, role: Role, frame: int) -> np.ndarray:
         keys = role.keypoints
-        one = slice(frame, frame + 1)
+        at = min(frame, len(keys.driving) - 1)  # one pose alone is held
+        one = slice(at, at + 1)
         mouth = role.mouth_at(frame)
         return self._engine.render(source.appearance, keys.source[one], keys.driving[one], mouth)[0]
 
-    def _motions(self, parts: Sequence[Part], roles: Sequence[_Role]) -> Mapping[str, Motion]:
+    def _motions(self, parts: Sequence[Part], roles: Sequence[Role]) -> Mapping[str, Motion]:
         """The motions to keep, a row a frame, by file name."""
         if len(parts) == 1:
             return {"motion.npz": roles[0].motion}
@@ -250,7 +210,7 @@ class _Still(_Scene):
         )
 
     def _frames(
-        self, roles: Sequence[_Role], frames: range, cancel: Cancel | None
+        self, roles: Sequence[Role], frames: range, cancel: Cancel | None
     ) -> Generator[np.ndarray, None, None]:
         rgb = self._picture.rgb
         for frame in frames:
@@ -306,7 +266,7 @@ class _Moving(_Scene):
             cancel,
         )
         for face, role in zip(clip.faces, roles, strict=True):
-            _ease(role.keypoints, face.visible[order])
+            ease(role.keypoints, face.visible[order])
         return Staged(
             self._frames(roles, order, first, cancel),
             clip.fps,
@@ -330,14 +290,14 @@ class _Moving(_Scene):
         return lines
 
     def _frames(
-        self, roles: Sequence[_Role], order: np.ndarray, first: int, cancel: Cancel | None
+        self, roles: Sequence[Role], order: np.ndarray, first: int, cancel: Cancel | None
     ) -> Generator[np.ndarray, None, None]:
         with closing(media.prefetch(self._clip.pictures(order[first:]), 4)) as pictures:
             for frame, picture in enumerate(pictures, first):
                 check_cancel(cancel)
                 yield self._frame(roles, frame, int(order[frame]), picture)
 
-    def _frame(self, roles: Sequence[_Role], frame: int, number: int, picture: np.ndarray) -> np.ndarray:
+    def _frame(self, roles: Sequence[Role], frame: int, number: int, picture: np.ndarray) -> np.ndarray:
         whole = self._size == self._clip.size
         shown = [
             (face, role)
@@ -354,21 +314,3 @@ class _Moving(_Scene):
                 return crop_alone(source, rendered, self._size[0])
             patches.append(patch_of(source, rendered, picture, self._options))
         return compose(picture, patches)
-
-
-def _ease(keypoints: Retargeted, visible: np.ndarray) -> None:
-    """Let the driving fade to the source's own motion towards frames (n,) in which the face is not seen."""
-    if visible.all():
-        return
-    away = np.where(visible, len(visible), 0)
-    for _ in range(EASE):
-        away[1:] = np.minimum(away[1:], away[:-1] + 1)
-        away[:-1] = np.minimum(away[:-1], away[1:] + 1)
-    weight = np.clip(away / (EASE + 1), 0.0, 1.0).astype(np.float32)[:, None, None]
-    keypoints.driving[:] = keypoints.source + weight * (keypoints.driving - keypoints.source)
-
-
-def pictures_of(staged: Staged) -> Iterator[np.ndarray]:
-    """The frames, for callers that do not write them."""
-    with closing(staged.frames) as frames:
-        yield from frames

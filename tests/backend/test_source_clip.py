@@ -177,6 +177,21 @@ def test_every_shot_of_the_driving_starts_anew(walking: Path, tmp_path: Path) ->
     assert 9 not in at_rest
 
 
+@pytest.mark.parametrize("options", [Options(), Options(steady_source_eyes=True, multiplier=0.7)])
+def test_long_clips_are_retargeted_in_parts(
+    walking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Options
+) -> None:
+    cuts = np.zeros(20, bool)
+    cuts[9] = True
+    made = []
+    for name, at_once in (("whole", 1000), ("parts", 6)):
+        monkeypatch.setattr("backend.roles.AT_ONCE", at_once)
+        engine = choose(Options(engine="mesh")).engine
+        animate(walking, driving(20, cuts=cuts), tmp_path / name, options, engine=engine)
+        made.append(np.stack(frames_in(tmp_path / name)))
+    assert_array_equal(made[0], made[1])
+
+
 def test_a_driving_of_another_rate_keeps_its_speed(walking: Path, tmp_path: Path) -> None:
     motion = make_motion(40, mouth=None, valid=np.ones(40, bool), fps_numerator=50, fps_denominator=1)
     fast = Driving("motion", "fast", None, motion=motion)
