@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from backend.driving import fingerprint
 from backend.errors import InputError, OutputError
-from backend.server.messages import RequestError
+from backend.server.messages import RequestError, too_many
 
 UNSAFE = re.compile(r"[^\w.\- ]")
 NAME_LENGTH = 80
@@ -111,8 +111,9 @@ class Store:
             ) from error
 
     def begin(self, sha256: str, size: int, name: str) -> Upload:
-        """Start an upload, or go on where an earlier one ended."""
-        self.evict(size)
+        """Start an upload, or go on where an earlier one ended. Raises RequestError, OutputError."""
+        if size > self._most or self.evict(size) > self._most:
+            raise too_many("store_bytes", "The server has no room for this file.", "Try again in an hour.")
         free = shutil.disk_usage(self.root).free
         if size > free:
             raise OutputError("The server's disk has no room for this file.", "Free some space there.")
@@ -170,8 +171,11 @@ class Store:
     def bytes_used(self) -> int:
         return sum(size for _, size, _ in self._entries())
 
-    def evict(self, coming: int = 0) -> None:
-        """Remove the longest unused until there is room; what a server uses stays."""
+    def evict(self, coming: int = 0) -> int:
+        """Remove the longest unused until there is room; what a server uses stays.
+
+        Returns the bytes that are then in use, with those that are `coming`.
+        """
         entries = sorted(self._entries())
         used = sum(size for _, size, _ in entries) + coming
         for age, size, place in entries:
@@ -180,6 +184,7 @@ class Store:
                 continue
             if self._remove(place):
                 used -= size
+        return used
 
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(time of last use, bytes, place)."""

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from backend import pipeline
+from backend import media, pipeline
 from backend.capture import Cancel
 from backend.driving import Driving, open_driving
 from backend.engines import Choice, Engine, choose
@@ -31,7 +31,7 @@ from backend.results import Summary, write_atomically
 from backend.server.params import options_of
 from backend.server.turnstile import SharedEngine, Turnstile
 from backend.server.whole_frames import clean
-from backend.source import Canvas, Source, open_source
+from backend.source import Canvas, Source, open_faces, open_source
 
 MOTION_BYTES = 256 << 20  # of captured motions, with the driver's mouths, that stay in memory
 SOURCE_COPIES = 12  # an opened source takes about so many times the bytes of its picture
@@ -217,7 +217,7 @@ class Work:
     def _source(self, task: Mapping[str, Any], options: Options, engine: Engine) -> Source:
         source = self._sources.get(task["key"])
         if source is None:
-            source = open_source(Path(task["source"]), options, engine)
+            source = _opened(Path(task["source"]), options, engine)
             self._sources.put(task["key"], source, SOURCE_COPIES * source.picture.rgb.nbytes)
         return source
 
@@ -236,6 +236,17 @@ class Work:
             if opened.motion is None:
                 self._motions.put(task["key"], known, _size(known))
         return known
+
+
+def _opened(path: Path, options: Options, engine: Engine) -> Source:
+    """A picture, or the first one of a clip."""
+    if media.probe(path).kind == "picture":
+        return open_source(path, options, engine)
+    with closing(cast(Any, media.Clip(path).frames(stop_frame=1))) as frames:
+        first = next(frames, None)
+    if first is None:
+        raise InputError(f"{path.name} has no pictures.", "Use another clip.")
+    return open_faces(path, media.Picture(first.copy(), None, None), [options.face], options, engine)[0]
 
 
 def _named(driving: Mapping[str, str]) -> str | Path:

@@ -237,6 +237,9 @@ def test_the_store_is_bounded(tmp_path: Path, portrait: Path) -> None:
                 options={"frames": [0, 4], "multiplier": multiplier},
             )
             job.wait(PATIENCE)
+        with pytest.raises(BackendError, match="no room") as caught:
+            client.call("upload.begin", {"sha256": "1" * 64, "size": 1_000_001})
+        assert caught.value.details == {"limit": "store_bytes"}
         left = client.call("status")["store_bytes"]
         assert 0 < left <= 1_000_000
         assert len(list((tmp_path / "store" / "work").glob("*.lock"))) < 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from backend.media import ClipWriter, read_picture
 from backend.motion_files import load_motion
 from backend.options import Options
 from backend.pipeline import animate
@@ -161,6 +163,16 @@ def test_previews(client: Client, portrait: Path) -> None:
     with pytest.raises(BackendError) as caught:
         client.preview(**named)
     assert caught.value.code == "not-found"
+
+
+def test_a_clip_is_previewed_by_its_first_picture(client: Client, portrait: Path, tmp_path: Path) -> None:
+    picture = read_picture(portrait).rgb
+    with ClipWriter(tmp_path / "clip.mp4", Fraction(25), 320, 320) as writer:
+        for _ in range(3):
+            writer.write(picture)
+    source = client.call("source.open", {"source": {"path": str(tmp_path / "clip.mp4")}})
+    header, _ = client.preview(source=source["source"], format="raw")
+    assert (header["width"], header["height"]) == (320, 320)
 
 
 def test_the_newest_preview_wins(raw: Raw, server: Running, portrait: Path) -> None:
