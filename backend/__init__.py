@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""LivePortrait for Blender: the local backend that turns a portrait and a driving clip into pictures, curves."""
+"""LivePortrait for Blender: the local backend, which makes frames and curves of a portrait and a clip."""
 
 __version__ = "0.1.0"
