@@ -125,10 +125,22 @@ def read_pins(profile: str, root: Path = ROOT) -> list[str]:
 
 
 def allowed_complaints(pins: Sequence[str], root: Path = ROOT) -> set[str]:
-    """What `pip check` is expected to say: the lines of pip-check-allowed.txt that are about these pins."""
-    versions = {tuple(pin.split(";")[0].strip().lower().split("==")) for pin in pins}
-    lines = _lines(root / "requirements" / "pip-check-allowed.txt")
-    return {line for line in lines if tuple(line.lower().split()[:2]) in versions}
+    """What `pip check` is expected to say: the lines of pip-check-allowed.txt that are about these pins, and
+    about what is missing with them.
+    """
+    versions = dict(pin.split(";")[0].strip().lower().split("==") for pin in pins)
+    present = {_plain(name) for name in versions}
+    expected = set()
+    for line in _lines(root / "requirements" / "pip-check-allowed.txt"):
+        name, version, _, missing = line.lower().split()[:4]  # "NAME VERSION requires NAME, which is ..."
+        if versions.get(name) == version and _plain(missing.rstrip(",")) not in present:
+            expected.add(line)
+    return expected
+
+
+def _plain(name: str) -> str:
+    """A package's name as packaging compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _lines(path: Path) -> list[str]:

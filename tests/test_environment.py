@@ -75,6 +75,12 @@ def test_complaints_belong_to_the_packages_of_a_profile() -> None:
     assert {line.split()[0] for line in test} == {"mediapipe", "scikit-image", "huggingface-hub"}
 
 
+def test_what_a_profile_brings_is_not_said_to_be_missing() -> None:
+    lacks = "scikit-image 0.26.0 requires networkx, which is not installed."
+    assert lacks in environment.allowed_complaints(environment.read_pins("demo"))
+    assert lacks not in environment.allowed_complaints(environment.read_pins("test"))
+
+
 # --- finding a Python ---------------------------------------------------------------------------------------
 
 
