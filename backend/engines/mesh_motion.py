@@ -61,16 +61,12 @@ def limit_pose(
     pitch, yaw, roll = euler_from_rotation(rotation)
     _, source_yaw, _ = euler_from_rotation(app.rotation)
     away = abs(float(source_yaw))
-    if away <= 8:
-        yaw_limit: np.ndarray | float = YAW_LIMIT
-    else:
-        back = np.clip(28.0 - away, 8.0, YAW_LIMIT)
-        further = np.clip(45.0 - away, 8.0, YAW_LIMIT)
-        yaw_limit = np.where(yaw * float(source_yaw) < 0, back, further)
+    back, further = np.clip(36.0 - away, 8.0, YAW_LIMIT), np.clip(45.0 - away, 8.0, YAW_LIMIT)
+    yaw_limit = np.where(yaw * float(source_yaw) < 0, back, further)
     limited = rotation_from_euler(
         soft_limit(pitch, PITCH_LIMIT), soft_limit(yaw, yaw_limit), soft_limit(roll, ROLL_LIMIT)
     )
-    small = np.clip(1.0 + soft_limit(ratio - 1.0, ZOOM_LIMIT), 0.6, 1.4)
+    small = 1.0 + soft_limit(ratio - 1.0, ZOOM_LIMIT)
     # What the head's own origin does is the shift; the limit acts on that, not on the crop's origin.
     origin = app.translation
     moved = ratio[:, None] * (origin @ rotation) + translation - origin

@@ -14,19 +14,22 @@ import cv2
 import numpy as np
 
 from .curves import closed_curve, patch_round, polygon_alpha
-from .mesh_topology import CHEEKS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS
+from .mesh_topology import CHEEKS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS, topology
 
 PATCH_SIZE = (48, 64)  # rows, columns of a driver's mouth
 PATCH_LUMA = 110.0  # brightness of the driver's cheek after normalising
 FEATHER = 0.012  # mouth widths
 APPEAR = (0.012, 0.045)  # inner gap / width over which the layer fades in
 # A source's own open mouth gives way from so many times its gap on, over so many more.
-OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.4, 0.9)
+OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.7, 0.35)
+INSET = 0.06  # of the inner mouth at each side that is left out of a patch: it is still lip
 # Anatomy in outer-eye distances (about 90 mm): mean adult dental arches.
 ARCH_HALF_WIDTH, ARCH_DEPTH, ARCH_ANGLE = 0.30, 0.30, 1.25
 UPPER_EDGE = 0.034  # upper biting edge below the line of closed lips
 UPPER_HEIGHT, SHOWN_TOOTH = 0.120, 0.10  # crown, and how much of it an open mouth shows
 LOWER_EDGE, LOWER_HEIGHT = -0.024, 0.105  # lower biting edge against the upper one, jaw shut; crown
+LOWER_SHOWN, UPPER_SHOWN = 0.040, 0.035  # of the crowns, past the lips
+ENAMEL_LIGHT = 0.6  # share of the lips' shading that enamel is spared
 TOOTH_WIDTHS = (8.6, 6.6, 7.6, 7.1, 6.8, 10.0)  # mm from the midline outwards
 LOWER_WIDTHS = (5.4, 6.0, 6.9, 7.0, 7.2, 11.0)
 
@@ -39,6 +42,7 @@ class MouthInterior:
 
     skin: np.ndarray
     lip: np.ndarray
+    tooth: np.ndarray
     own_gap: float
     bite: np.ndarray
     unit: float
@@ -63,8 +67,10 @@ def make_mouth(
     height, width = region.shape[:2]
     colours = region[np.clip(lips[:, 1], 0, height - 1), np.clip(lips[:, 0], 0, width - 1)]
     own = float((shape[14, 1] - shape[13, 1]) / np.linalg.norm(shape[78] - shape[308]))
+    skin = cheek_colour(region, landmarks)
     return MouthInterior(
-        skin=cheek_colour(region, landmarks),
+        skin=skin,
+        tooth=_tooth_colour(region, landmarks, skin, own),
         lip=np.median(colours, axis=0).astype(np.float64),
         own_gap=max(own, 0.0),
         bite=_bite(shape, eye_unit),
@@ -75,6 +81,24 @@ def make_mouth(
 def _colourfulness(skin: np.ndarray) -> float:
     """0 for a grey picture, 1 from the saturation of a pale photograph on."""
     return min(1.0, float(np.ptp(skin)) / max(float(skin.max()), 1.0) / 0.12)
+
+
+def _tooth_colour(region: np.ndarray, landmarks: np.ndarray, skin: np.ndarray, own_gap: float) -> np.ndarray:
+    """(3,) the source's own teeth where its open mouth shows them, else enamel in the light of its skin."""
+    modelled = np.minimum(0.60 * 1.16 * luma(skin) + 0.40 * 1.20 * skin, 246.0)
+    share = float(np.clip((own_gap - 0.05) / 0.05, 0.0, 1.0))
+    if share <= 0.0:
+        return modelled
+    mask = np.zeros(region.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [landmarks[topology().inner_lips, :2].astype(np.int32)], (1,))
+    pixels = region[mask > 0].astype(np.float64)
+    if len(pixels) < 8:
+        return modelled
+    light = pixels @ np.array([0.299, 0.587, 0.114])
+    own = pixels[light >= np.percentile(light, 80)].mean(axis=0)
+    bright = luma(own) > 0.75 * luma(skin)
+    pale = np.ptp(own) / max(own.max(), 1.0) < 0.6 * np.ptp(skin) / max(skin.max(), 1.0) + 0.03
+    return modelled + share * (own - modelled) if bright and pale else modelled
 
 
 def _bite(shape: np.ndarray, unit: float) -> np.ndarray:
@@ -138,9 +162,9 @@ def mouth_patch(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """
     opening = _opening(landmarks[:, :2].astype(np.float64))
     rows, columns = PATCH_SIZE
-    x = (np.arange(columns) + 0.5) / columns * opening.width - 0.5 * opening.width
+    x = ((np.arange(columns) + 0.5) / columns - 0.5) * (1.0 - 2.0 * INSET) * opening.width
     top, bottom = np.interp(x, opening.across, opening.upper), np.interp(x, opening.across, opening.lower)
-    y = top + (bottom - top) * ((np.arange(rows) + 0.5) / rows)[:, None]
+    y = top + (bottom - top) * (INSET + (1.0 - 2.0 * INSET) * (np.arange(rows) + 0.5) / rows)[:, None]
     px = opening.centre[0] + x * opening.ex[0] + y * opening.ey[0] - 0.5
     py = opening.centre[1] + x * opening.ex[1] + y * opening.ey[1] - 0.5
     patch = cv2.remap(
@@ -282,9 +306,10 @@ def _modelled(
     warmth = np.array([0.10, -0.06, -0.06]) * light * _colourfulness(skin)
     cavity = np.maximum(0.15 * lip + 0.03 * skin + 0.35 * warmth, 0.0)
     tongue = 0.56 * lip + 0.12 * skin + warmth
-    tooth = np.minimum(0.60 * 1.16 * light + 0.40 * 1.20 * skin, 246.0)
+    tooth = interior.tooth
     gum = 0.62 * lip + 0.18 * skin + warmth
     inside = np.broadcast_to(cavity.astype(np.float32), (*x.shape, 3)).copy()
+    enamel = np.zeros(x.shape, np.float32)
 
     half = 0.5 * opening.width
     depth = max(float((opening.lower - opening.upper).max()), 1e-3)
@@ -304,6 +329,8 @@ def _modelled(
     for is_upper, (gum_line, edge) in ((False, lower), (True, upper)):
         gum_x, gum_y = opening.local(project(gum_line))
         edge_x, edge_y = opening.local(project(edge))
+        shift = _kept_in_sight(is_upper, opening, edge_x, edge_y)
+        gum_y, edge_y = gum_y + shift, edge_y + shift
         ascending = np.maximum.accumulate(edge_x + np.arange(33) * 1e-6)
         s = np.interp(x, ascending, np.linspace(0.0, 1.0, 33), left=-1.0, right=2.0)
         at = np.clip(s, 0, 1) * 32
@@ -329,6 +356,7 @@ def _modelled(
         colour = tooth.astype(np.float32) * shade[..., None] * np.float32(1.0 if is_upper else 0.86)
         colour += (gum.astype(np.float32) * 0.8 - colour) * gums[..., None]
         inside += (colour - inside) * opacity[..., None]
+        enamel = np.maximum(enamel * (1.0 - opacity), opacity * (1.0 - gums))
 
     # The lips shade what lies behind them, the more the further from the opening.
     sigma = max(0.7, 0.05 * opening.width)
@@ -336,7 +364,20 @@ def _modelled(
     top = np.interp(x, opening.across, opening.upper)
     overhang = np.clip((y - top) / max(0.10 * opening.width, 1e-3), 0.0, 1.0)
     corner = 1.0 - 0.55 * np.clip(np.abs(x) / half, 0, 1) ** 3
-    inside *= ((0.76 + 0.24 * np.clip(light_in, 0, 1)) * (0.80 + 0.20 * overhang) * corner)[..., None].astype(
-        np.float32
-    )
+    shading = (0.76 + 0.24 * np.clip(light_in, 0, 1)) * (0.80 + 0.20 * overhang) * corner
+    shading = 1.0 - (1.0 - shading) * (1.0 - ENAMEL_LIGHT * enamel)  # enamel shines out of the shadow
+    inside *= shading[..., None].astype(np.float32)
     return inside
+
+
+def _kept_in_sight(is_upper: bool, opening: _Opening, edge_x: np.ndarray, edge_y: np.ndarray) -> float:
+    """Pixels to move an arch down: the lips cover all but LOWER_SHOWN of the lower teeth, and in a wide mouth
+    let UPPER_SHOWN of the upper ones be seen.
+    """
+    unit = float(edge_x[-1] - edge_x[0]) / (2.0 * ARCH_HALF_WIDTH * np.sin(ARCH_ANGLE))
+    middle = len(opening.across) // 2
+    edge = float(edge_y[len(edge_y) // 2])
+    if is_upper:
+        wide = np.clip((opening.lower[middle] - opening.upper[middle]) / (0.3 * unit) - 0.5, 0.0, 1.0)
+        return float(wide * max(0.0, opening.upper[middle] + UPPER_SHOWN * unit - edge))
+    return max(0.0, float(opening.lower[middle]) - LOWER_SHOWN * unit - edge)
