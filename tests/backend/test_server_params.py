@@ -38,6 +38,8 @@ def changed(name: str) -> Any:
     value = getattr(Options(), name)
     if name in OTHER:
         return OTHER[name]
+    if value is None:
+        return 1
     return not value if isinstance(value, bool) else value + 0.25
 
 
