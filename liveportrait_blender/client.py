@@ -27,10 +27,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .client_jobs import BackendError, Event, Job, Reply, error_of, keep
+from .client_jobs import BackendError, Event, Job, Reply, binary, connection, error_of, keep, unpacked
 
 PROTOCOL = 1
-LARGEST_MESSAGE = 256 << 20
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a connection is tried again
 CHUNK = 1 << 20
 
@@ -207,7 +206,7 @@ class Client:
         failures = 0
         while not self._stopping.is_set():
             try:
-                with self._connection() as self._socket:
+                with connection(self._url, self._context) as self._socket:
                     self._greet()
                     failures = 0
                     self._receive()
@@ -227,23 +226,6 @@ class Client:
                 return
             self._stopping.wait(DELAYS[min(failures - 1, len(DELAYS) - 1)])
         self._give_up(BackendError("lost", "The connection was closed."), quiet=True)
-
-    def _connection(self) -> Any:
-        try:
-            from websockets.sync.client import connect
-        except ImportError as error:
-            raise BackendError(
-                "unavailable", "websockets is not installed.", "Reinstall the add-on."
-            ) from error
-        return connect(
-            self._url,
-            ssl=self._context,
-            compression=None,
-            max_size=LARGEST_MESSAGE,
-            proxy=None,  # a proxy of the system has no business on this machine
-            open_timeout=10,
-            close_timeout=2,
-        )
 
     def _greet(self) -> None:
         from websockets.exceptions import ConnectionClosed
@@ -343,9 +325,8 @@ class Client:
         return reply
 
     def _send_binary(self, header: Mapping[str, Any], payload: bytes) -> None:
-        head = json.dumps(header).encode()
         try:
-            self._socket.send(b"".join((len(head).to_bytes(4, "big"), head, payload)))
+            self._socket.send(binary(header, payload))
         except Exception as error:  # any of websockets': the thread that receives finds out what it was
             raise BackendError("lost", "The connection was lost during an upload.") from error
 
@@ -360,8 +341,7 @@ class Client:
     def _receive(self) -> None:
         for message in self._socket:
             if isinstance(message, bytes):
-                length = int.from_bytes(message[:4], "big")
-                self._take_binary(json.loads(message[4 : 4 + length]), memoryview(message)[4 + length :])
+                self._take_binary(*unpacked(message))
             else:
                 self._take(json.loads(message))
 

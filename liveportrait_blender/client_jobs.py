@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+LARGEST_MESSAGE = 256 << 20
 
 
 class BackendError(Exception):
@@ -82,6 +86,35 @@ class Job:
     def end(self, state: str, result: dict[str, Any] | None, error: BackendError | None) -> None:
         self.state, self.result, self.error = state, result, error
         self._ended.set()
+
+
+def connection(url: str, context: ssl.SSLContext | None) -> Any:
+    """A connection to enter. Raises BackendError where websockets is absent."""
+    try:
+        from websockets.sync.client import connect
+    except ImportError as error:
+        raise BackendError("unavailable", "websockets is not installed.", "Reinstall the add-on.") from error
+    return connect(
+        url,
+        ssl=context,
+        compression=None,
+        max_size=LARGEST_MESSAGE,
+        proxy=None,  # a proxy of the system has no business on this machine
+        open_timeout=10,
+        close_timeout=2,
+    )
+
+
+def binary(header: Mapping[str, Any], payload: bytes) -> bytes:
+    """A binary message of the protocol."""
+    head = json.dumps(header).encode()
+    return b"".join((len(head).to_bytes(4, "big"), head, payload))
+
+
+def unpacked(message: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The header and the payload of a binary message."""
+    length = int.from_bytes(message[:4], "big")
+    return json.loads(message[4 : 4 + length]), memoryview(message)[4 + length :]
 
 
 def keep(job: Job, header: Mapping[str, Any], payload: memoryview) -> Path | None:
