@@ -3,11 +3,9 @@
 
 Nothing here knows Blender, and nothing that the caller does waits for the network unless it says so:
 
-    client = Client(url, token)
-    client.start()
+    client = Client(url, token); client.start()
     job = client.start_job("animate", folder, source=Path("anna.png"), driving={"library": "talk"})
     for event in client.drain(): ...          # on the caller's own thread
-    job.wait(60)
 
 Backend/PROTOCOL.md is the contract. `websockets` is imported when a connection is made.
 """
@@ -64,8 +62,10 @@ class Client:
         self._session: str | None = None
         self._numbers = itertools.count(1)
         self._replies: dict[int, Reply] = {}
-        self._jobs: dict[str, Job] = {}
-        self._naming: dict[int, Job] = {}  # requests whose answers name a job
+        self._jobs, self._naming = (
+            dict[str, Job](),
+            dict[int, Job](),
+        )  # by number; by request that will name it
         self._lock = threading.Lock()
         self._ready, self._stopping = threading.Event(), threading.Event()
         self._outgoing: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -230,8 +230,8 @@ class Client:
     def _greet(self) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        hello: dict[str, Any] = {"token": self._token, "protocol": PROTOCOL}
-        hello["client"] = {"name": self._name, "pid": os.getpid()}
+        who = {"name": self._name, "pid": os.getpid()}
+        hello: dict[str, Any] = {"token": self._token, "protocol": PROTOCOL, "client": who}
         if self._session is not None:
             hello["session"] = self._session
         try:
