@@ -21,9 +21,9 @@ from backend.clip_rules import clip_rules
 from backend.cropping import CROP_SIZE as CROP
 from backend.driving import Driving
 from backend.engines import Engine
-from backend.errors import Cancelled, InputError
+from backend.errors import Cancelled, InputError, MediaError
 from backend.face_tracks import tracker_for
-from backend.faces import Face, choose_face, find_faces
+from backend.faces import Face, choose_face, find_faces, named
 from backend.motion import FRAME_SHAPES, MOUTH_SHAPE, Motion
 from backend.options import Options
 from backend.progress import Progress
@@ -45,7 +45,7 @@ class Cancel(Protocol):
 def check_cancel(cancel: Cancel | None) -> None:
     """Raise Cancelled when the job is not wanted any more."""
     if cancel is not None and cancel.is_set():
-        raise Cancelled("Cancelled.", "Finished frames are kept.")
+        raise Cancelled("Cancelled.")
 
 
 @dataclass
@@ -99,13 +99,14 @@ def capture_stream(
         None if clip.info.frames is None else max(min(stop or clip.info.frames, clip.info.frames) - first, 0)
     )
     job = _ClipCapture(clip, first, stop, total, options, engine, mouths, progress, cancel)
-    return MotionStream(job.chunks(), fps, float(first / fps), total, clip)
+    return MotionStream(job.chunks(), fps, float(first / (clip.info.fps or PICTURE_RATE)), total, clip)
 
 
 def _capture_picture(driving: Driving, options: Options, engine: Engine, mouths: bool) -> Motion:
     assert driving.path is not None
     rgb = media.read_picture(driving.path).rgb
-    face = choose_face(find_faces(rgb, options.face_order), options.face)
+    with named(driving.name):
+        face = choose_face(find_faces(rgb, options.face_order), options.driving_face)
     motion, _ = measure_frame(engine, rgb, face, options)
     if not mouths:
         motion = replace(motion, mouth=None)
@@ -211,7 +212,10 @@ class _ClipCapture:
         """Filled chunks; see capture_stream."""
         measured = self._cropped() if self._needs_crop() else self._uncropped()
         with closing(measured):
-            yield from _filled(measured, self._rules.first_frames_kept)
+            at = self._first
+            for chunk in _filled(measured, self._rules.first_frames_kept):
+                yield replace(chunk, start=float(at / (self._clip.info.fps or PICTURE_RATE)))
+                at += len(chunk)
         if self._done == 0:
             raise self._no_frames()
 
@@ -243,7 +247,10 @@ class _ClipCapture:
         """
         crop_with = None if self._engine.wants_landmarks else matrix
         marks = ShotMarks()
-        with tracker_for(self._options) as tracker, closing(self._frames()) as frames:
+        with (
+            tracker_for(self._options, self._options.driving_face) as tracker,
+            closing(self._frames()) as frames,
+        ):
             for frame in frames:
                 face = tracker.update(frame)
                 cut = marks.begins(frame, face is not None) and self._rules.reference_per_shot
@@ -260,7 +267,8 @@ class _ClipCapture:
                     self._progress.update("capture", self._done, self._total)
                 yield seen
             if self._done:
-                tracker.require_found()
+                with named(self._clip.path.name):
+                    tracker.require_found()
 
     def _uncropped(self) -> Generator[_Chunk, None, None]:
         matrix = _whole_frame(self._clip.info.width, self._clip.info.height)
@@ -290,28 +298,33 @@ class _ClipCapture:
         self, valid: list[bool], cuts: list[bool], landmarks: Spool, mouths: Spool, matrix: np.ndarray
     ) -> Generator[_Chunk, None, None]:
         """Measure what the first pass left on disk; engines that measure pixels see the clip again."""
-        frames = self._frames() if not self._engine.wants_landmarks else None
         taken = 0
-        for at in range(0, len(valid), CHUNK):
-            check_cancel(self._cancel)
-            batch = []
-            for has_face, cut in zip(valid[at : at + CHUNK], cuts[at : at + CHUNK], strict=True):
-                frame = None if frames is None else next(frames)
-                if not has_face:
-                    batch.append(_Seen(cut=cut))
-                    continue
-                batch.append(
-                    _Seen(
-                        landmarks.read([taken])[0],
-                        mouths.read([taken])[0] if self._mouths else None,
-                        None if frame is None else cropping.crop(frame, matrix, CROP),
-                        cut,
+        with closing(self._frames()) as frames:
+            for at in range(0, len(valid), CHUNK):
+                check_cancel(self._cancel)
+                batch = []
+                for has_face, cut in zip(valid[at : at + CHUNK], cuts[at : at + CHUNK], strict=True):
+                    frame = None if self._engine.wants_landmarks else self._again(frames)
+                    if not has_face:
+                        batch.append(_Seen(cut=cut))
+                        continue
+                    batch.append(
+                        _Seen(
+                            landmarks.read([taken])[0],
+                            mouths.read([taken])[0] if self._mouths else None,
+                            None if frame is None else cropping.crop(frame, matrix, CROP),
+                            cut,
+                        )
                     )
-                )
-                taken += 1
-            yield self._measured(batch, matrix)
-        if frames is not None:
-            frames.close()
+                    taken += 1
+                yield self._measured(batch, matrix)
+
+    def _again(self, frames: Iterator[np.ndarray]) -> np.ndarray:
+        """The next frame of the second pass, which has no fewer than the first."""
+        frame = next(frames, None)
+        if frame is None:
+            raise MediaError(f"{self._clip.path.name} changed while it was read.", "Try again.")
+        return frame
 
     def _measured(self, batch: list[_Seen], matrix: np.ndarray) -> _Chunk:
         motion = _measure(self._engine, batch, matrix)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import json
 import logging
 import os
@@ -14,24 +15,46 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from backend import __version__
 from backend.cli_models import add_model_commands
-from backend.cli_options import add_job_options, faces_from, options_from
+from backend.cli_options import (
+    add_capture_options,
+    add_engine_options,
+    add_job_options,
+    faces_from,
+    options_from,
+)
 from backend.errors import Cancelled, InputError, LivePortraitError
-from backend.options import Options
 from backend.progress import Bar, JsonLines, Progress, TextWarnings
 from backend.server.command import add_serve_options
 
 FAULT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
+SOURCE_HELP = "a picture or clip with a human face"
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """argparse without the usage text before an error."""
+    """argparse without the usage text before an error; guesses what a wrong option was meant to be."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._subparsers is None:
+            for word in args or ():
+                if word == "--":
+                    break
+                if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
+                    self._unknown(word.partition("=")[0])
+        return super().parse_known_args(args, namespace)
+
+    def _unknown(self, flag: str) -> NoReturn:
+        near = difflib.get_close_matches(flag, self._option_string_actions, 1)
+        guess = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"There is no option {flag}.", f"{guess}Try: {self.prog} --help")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message[:1].upper() + message[1:] + ".", f"Try: {self.prog} --help")
@@ -52,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     animate = _command(
         commands, "animate", _animate, "a picture or clip performs a driving clip, motion or template"
     )
-    animate.add_argument("source", metavar="SOURCE", type=Path, help="a picture or clip with a face")
+    animate.add_argument("source", metavar="SOURCE", type=Path, help=SOURCE_HELP)
     animate.add_argument(
         "driving",
         metavar="DRIVING",
@@ -76,10 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
     capture.add_argument(
         "--keep-mouth", action="store_true", help="also keep the pictures of the driver's mouth"
     )
-    add_job_options(capture)
+    add_capture_options(capture)
 
     render = _command(commands, "render", _render, "a picture or clip performs a captured motion")
-    render.add_argument("source", metavar="SOURCE", type=Path, help="a picture or clip with a face")
+    render.add_argument("source", metavar="SOURCE", type=Path, help=SOURCE_HELP)
     render.add_argument(
         "driving",
         metavar="MOTION",
@@ -97,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = _command(
         commands, "doctor", _doctor, "what is installed, which engine would run, and what is missing"
     )
-    add_job_options(doctor, engine_only=True)
+    add_engine_options(doctor)
 
     models = commands.add_parser("models", help="the neural engine's weights", allow_abbrev=False)
     actions = models.add_subparsers(
@@ -161,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LivePortraitError as error:
         return _fail(error, error.exit_code, verbose, as_json)
     except KeyboardInterrupt:
-        return _fail(Cancelled("Interrupted.", "Finished frames are kept."), INTERRUPTED, verbose, as_json)
+        return _fail(Cancelled("Interrupted."), INTERRUPTED, verbose, as_json)
     except BrokenPipeError:
         # Nobody reads any more; without this Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -237,9 +260,7 @@ def _animate(parsed: argparse.Namespace) -> int:
             progress=progress,
             cancel=cancel,
         )
-    if parsed.json:
-        JsonLines(sys.stdout).emit("result", output=str(parsed.output), **summary.as_json())
-    return 0
+    return _made(parsed, summary.as_json())
 
 
 def _animate_there(parsed: argparse.Namespace) -> int:
@@ -256,8 +277,17 @@ def _animate_there(parsed: argparse.Namespace) -> int:
             progress,
             cancel,
         )
+    return _made(parsed, told)
+
+
+def _made(parsed: argparse.Namespace, told: Mapping[str, Any]) -> int:
+    """Say what has come out: as JSON when asked for, as a line on a terminal."""
     if parsed.json:
         JsonLines(sys.stdout).emit("result", output=str(parsed.output), **told)
+    elif sys.stderr.isatty():
+        frames, fps = told["frames"], told["fps"]
+        many = "1 frame" if frames == 1 else f"{frames} frames, {frames / fps:.1f} s at {fps:.5g} fps"
+        sys.stderr.write(f"{parsed.output}: {many}\n")
     return 0
 
 
@@ -273,24 +303,15 @@ def _render(parsed: argparse.Namespace) -> int:
     return _animate(parsed)
 
 
-def one_face(parsed: argparse.Namespace) -> Options:
-    """The options of a command that looks at one face."""
-    if faces_from(parsed):
-        raise InputError("A capture has one face.", "Write --face N, and capture once for each.")
-    return options_from(parsed)
-
-
 def _capture_there(parsed: argparse.Namespace) -> int:
     from backend.server import remote
 
-    options = one_face(parsed)
+    options = options_from(parsed)
     with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
         told = remote.capture(
             parsed.server, parsed.driving, parsed.output, options, parsed.keep_mouth, progress, cancel
         )
-    if parsed.json:
-        JsonLines(sys.stdout).emit("result", output=str(parsed.output), **told)
-    return 0
+    return _made(parsed, told)
 
 
 def _capture(parsed: argparse.Namespace) -> int:
@@ -302,21 +323,18 @@ def _capture(parsed: argparse.Namespace) -> int:
         motion = capture_to_file(
             parsed.driving,
             parsed.output,
-            one_face(parsed),
+            options_from(parsed),
             progress=progress,
             cancel=cancel,
             keep_mouth=parsed.keep_mouth,
         )
-    if parsed.json:
-        JsonLines(sys.stdout).emit(
-            "result",
-            output=str(parsed.output),
-            frames=len(motion),
-            fps=float(motion.fps),
-            valid_frames=int(motion.valid.sum()),
-            engine=motion.engine,
-        )
-    return 0
+    told = {
+        "frames": len(motion),
+        "fps": float(motion.fps),
+        "valid_frames": int(motion.valid.sum()),
+        "engine": motion.engine,
+    }
+    return _made(parsed, told)
 
 
 def _doctor(parsed: argparse.Namespace) -> int:

@@ -27,15 +27,10 @@ BROADCAST_RATES = {
 }
 
 
-def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) -> None:
-    """Add the flags for every field of Options, or for those alone that choose the engine."""
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for every field of Options."""
     default = Options()
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", choices=("auto", "mesh", "neural"), default=default.engine)
-    engine.add_argument("--models", type=Path, metavar="DIR", help="the released weights")
-    engine.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default=default.device)
-    if engine_only:
-        return
+    add_engine_options(parser)
 
     motion = parser.add_argument_group("motion")
     either = motion.add_mutually_exclusive_group()
@@ -49,12 +44,17 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
         "--absolute", dest="relative", action="store_false", help="take the driver's pose and look over"
     )
     motion.add_argument(
-        "--driving-option", choices=("expression-friendly", "pose-friendly"), default=default.driving_option
+        "--driving-option",
+        choices=("expression-friendly", "pose-friendly"),
+        default=default.driving_option,
+        help="of the released program, for --compatibility upstream; otherwise both do the same",
     )
     motion.add_argument(
         "--multiplier", type=number(), default=default.multiplier, help="strength of the motion [1]"
     )
-    motion.add_argument("--region", choices=REGIONS, default=default.region)
+    motion.add_argument(
+        "--region", choices=REGIONS, default=default.region, help="what moves; the rest stays [all]"
+    )
     _flag(motion, "stitch", default.stitch, "keep the shoulders in place")
     _flag(motion, "normalize-lips", default.normalize_lips, "let the source's lips rest as the driver's do")
     _flag(motion, "eye-retargeting", default.eye_retargeting, "open the eyes as far as the driver's")
@@ -66,7 +66,13 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
     motion.add_argument(
         "--lip-gain", type=number(), default=default.lip_gain, help="strength of the lips' motion [1]"
     )
-    motion.add_argument("--smoothing", type=smoothing, default=default.smoothing, metavar="off|auto|VALUE")
+    motion.add_argument(
+        "--smoothing",
+        type=smoothing,
+        default=default.smoothing,
+        metavar="off|auto|VALUE",
+        help="steady the driving motion: auto goes by its jitter, VALUE is a strength, 1 is usual [off]",
+    )
     motion.add_argument(
         "--reference-frame",
         type=reference_frame,
@@ -104,19 +110,8 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
     _flag(crop, "crop", default.crop, "crop the source to its face")
     _flag(crop, "rotate", default.rotate, "turn the source's crop upright")
     _flag(crop, "paste-back", default.paste_back, "put the face back into the picture")
-    _flag(
-        crop,
-        "driving-crop",
-        default.driving_crop,
-        "crop the driving clip to its face [when it is not square]",
-    )
-    for prefix, scale, x, y in (
-        ("crop", default.crop_scale, default.crop_x, default.crop_y),
-        ("driving-crop", default.driving_crop_scale, default.driving_crop_x, default.driving_crop_y),
-    ):
-        crop.add_argument(f"--{prefix}-scale", type=number(above=0), default=scale, help=f"[{scale:g}]")
-        crop.add_argument(f"--{prefix}-x", type=number(), default=x, help=f"[{x:g}]")
-        crop.add_argument(f"--{prefix}-y", type=number(), default=y, help=f"[{y:g}]")
+    _add_square(crop, "crop", "the source's", default.crop_scale, default.crop_x, default.crop_y)
+    _add_driving_crop(parser)
 
     choice = parser.add_argument_group("choice")
     choice.add_argument(
@@ -126,26 +121,22 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
         default=[],
         dest="faces",
         metavar="N|N:DRIVING",
-        help="the face's number, 0 is the largest [largest]; with DRIVING, once for each face, it is driven"
-        " by that",
+        help="the number of the source's face, 0 is the largest [largest]; with DRIVING, once for each face,"
+        " it is driven by that",
     )
     choice.add_argument(
-        "--face-order",
-        choices=FACE_ORDERS,
-        default=default.face_order,
-        help="how faces are numbered [large-small]",
+        "--driving-face",
+        type=whole_number,
+        metavar="N",
+        help="the number of the face that drives, where the driving has several [largest]",
     )
-    choice.add_argument("--frames", type=frame_range, metavar="A:B", help="driving frames A to B - 1")
-    choice.add_argument(
-        "--fps", type=frame_rate, metavar="RATE", help="pictures a second: 24, 23.976, 30000/1001"
-    )
+    _add_choice(choice)
     choice.add_argument(
         "--audio",
         choices=("auto", "driving", "source", "none"),
         default=default.audio,
         help="whose sound an MP4 gets: auto is the driving clip's, or else the source's [auto]",
     )
-    choice.add_argument("--compatibility", choices=("product", "upstream"), default=default.compatibility)
 
     sliders = parser.add_argument_group("expression controls")
     for control in controls():
@@ -158,6 +149,88 @@ def add_job_options(parser: argparse.ArgumentParser, engine_only: bool = False) 
             default=None,
             help=f"{control.label}, {control.minimum:g} to {control.maximum:g}{unit}".replace("%", "%%"),
         )
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """The flags that choose the engine."""
+    default = Options()
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--engine",
+        choices=("auto", "mesh", "neural"),
+        default=default.engine,
+        help="mesh needs nothing more; neural needs weights and PyTorch; auto takes neural if it can [auto]",
+    )
+    engine.add_argument("--models", type=Path, metavar="DIR", help="the released weights")
+    engine.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default=default.device,
+        help="where the neural engine runs; the mesh engine uses the CPU [auto]",
+    )
+
+
+def add_capture_options(parser: argparse.ArgumentParser) -> None:
+    """The flags for what measuring a performance depends on, no others."""
+    add_engine_options(parser)
+    _add_driving_crop(parser)
+    choice = parser.add_argument_group("choice")
+    choice.add_argument(
+        "--face",
+        type=captured_face,
+        dest="driving_face",
+        metavar="N",
+        help="the face's number, 0 is the largest [largest]",
+    )
+    _add_choice(choice)
+
+
+def _add_choice(choice: Any) -> None:
+    default = Options()
+    choice.add_argument(
+        "--face-order",
+        choices=FACE_ORDERS,
+        default=default.face_order,
+        help="how faces are numbered [large-small]",
+    )
+    choice.add_argument("--frames", type=frame_range, metavar="A:B", help="driving frames A to B - 1")
+    choice.add_argument(
+        "--fps", type=frame_rate, metavar="RATE", help="pictures a second: 24, 23.976, 30000/1001"
+    )
+    choice.add_argument(
+        "--compatibility",
+        choices=("product", "upstream"),
+        default=default.compatibility,
+        help="upstream does what the released program does, its faults included [product]",
+    )
+
+
+def _add_driving_crop(parser: argparse.ArgumentParser) -> None:
+    default = Options()
+    group = parser.add_argument_group("driving crop")
+    _flag(
+        group,
+        "driving-crop",
+        default.driving_crop,
+        "crop the driving clip to its face [when it is not square]",
+    )
+    x, y = default.driving_crop_x, default.driving_crop_y
+    _add_square(group, "driving-crop", "the driving's", default.driving_crop_scale, x, y)
+
+
+def _add_square(group: Any, prefix: str, whose: str, scale: float, x: float, y: float) -> None:
+    group.add_argument(
+        f"--{prefix}-scale",
+        type=number(above=0),
+        default=scale,
+        help=f"side of {whose} crop in face sizes [{scale:g}]",
+    )
+    group.add_argument(
+        f"--{prefix}-x", type=number(), default=x, help=f"shift to the right, in sides of the crop [{x:g}]"
+    )
+    group.add_argument(
+        f"--{prefix}-y", type=number(), default=y, help=f"shift downwards, in sides of the crop [{y:g}]"
+    )
 
 
 def options_from(parsed: argparse.Namespace) -> Options:
@@ -174,10 +247,14 @@ def options_from(parsed: argparse.Namespace) -> Options:
 
 
 def faces_from(parsed: argparse.Namespace) -> dict[int, str]:
-    """What drives each face that has a driving of its own. Raises InputError for a face that has two."""
+    """What drives each face that has a driving of its own. Raises InputError for a face that has two, or that
+    is named without any.
+    """
     faces: dict[int, str] = {}
     for number, driving in parsed.faces:
         if driving is None:
+            if parsed.driving is None:
+                raise InputError(f"Nothing drives face {number}.", f"Write --face {number}:DRIVING.")
             continue
         if number in faces:
             raise InputError(f"Face {number} is given two drivings.", "Give each face one.")
@@ -226,9 +303,21 @@ def face_choice(text: str) -> tuple[int, str | None]:
     return whole_number(number), driving if colon else None
 
 
+def captured_face(text: str) -> int:
+    """A face's number, where it cannot have a driving."""
+    if ":" in text:
+        raise argparse.ArgumentTypeError("a capture has one face; write --face N, and capture once for each")
+    return whole_number(text)
+
+
 def smoothing(text: str) -> float | str:
     """off, auto or a strength from 0."""
-    return text if text in ("off", "auto") else number(minimum=0)(text)
+    if text in ("off", "auto"):
+        return text
+    try:
+        return number(minimum=0)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not off, auto or a number from 0") from None
 
 
 def reference_frame(text: str) -> int | str:

@@ -41,13 +41,13 @@ class Tracker(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def tracker_for(options: Options) -> Tracker:
-    """The tracker of the chosen face. A face chosen by number is told from the others all along."""
+def tracker_for(options: Options, number: int | None) -> Tracker:
+    """The tracker of a face (None: the largest). One chosen by number is told from the others all along."""
     if not clip_rules(options).faces_found_again:
         return SeededTracker()
-    if options.face is None:
+    if number is None:
         return FaceTracker(None)
-    return OneOf(options.face, options.face_order)
+    return OneOf(number, options.face_order)
 
 
 class SeededTracker:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from backend.face_region import face_box, mesh_in_region, region_of_landmarks
 from backend.face_search import ORDERS, PRESENCE, Face, displacement, search, sort_faces
 from backend.landmarker import Landmarker, MediaPipeLandmarker
 
-__all__ = ["ORDERS", "Face", "FaceTracker", "choose_face", "find_faces"]
+__all__ = ["ORDERS", "Face", "FaceTracker", "choose_face", "find_faces", "named"]
 
 MAXIMUM_FACES = 8
 # Longer side of the landmarks' box in px. Ten portraits made smaller: at 64 px landmarks are off by 0.4 % of
@@ -71,6 +72,15 @@ def choose_face(faces: Sequence[Face], index: int | None = None, minimum: float 
             "Use a larger picture or one taken from nearer.",
         )
     return face
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Says in which file there was no usable face."""
+    try:
+        yield
+    except NoFaceError as error:
+        raise type(error)(f"{name}: {error.message}", error.hint, error.details) from error
 
 
 def no_such_face(index: int, found: int) -> NoFaceError:

@@ -42,7 +42,7 @@ def live(
     reference: Motion | None = None
     matrix: np.ndarray | None = None
     shown = None if not source.pastes(options) else source.picture.rgb
-    with tracker_for(options) as tracker:
+    with tracker_for(options, options.driving_face) as tracker:
         for rgb in frames:
             face = tracker.update(rgb)
             if face is not None:

@@ -30,9 +30,9 @@ class Options:
     the released program's smoothing of clip sources, which upstream compatibility alone applies.
     `steady_source_eyes` brings every frame of a clip source to the eye opening of its first, `silence_lips`
     its lips to rest before the driving moves them; `length_policy` says what happens when source and driving
-    differ in length. `face` counts in `face_order`; None is the largest. `audio` auto is the driving clip's
-    sound, or else the source's. `controls` maps names of expression_controls.json to values in their
-    published units.
+    differ in length. `face` is the source's, `driving_face` the driving's; both count in `face_order`, None
+    is the largest. `audio` auto is the driving clip's sound, or else the source's. `controls` maps names of
+    expression_controls.json to values in their published units.
     """
 
     engine: Literal["auto", "mesh", "neural"] = "auto"
@@ -67,6 +67,7 @@ class Options:
     driving_crop_y: float = -0.1
     reference_frame: int | Literal["auto"] = 0
     face: int | None = None
+    driving_face: int | None = None
     face_order: str = "large-small"
     audio: Literal["auto", "driving", "source", "none"] = "auto"
     frames: tuple[int, int | None] | None = None

@@ -18,7 +18,7 @@ from backend.clip_rules import clip_rules
 from backend.cropping import CROP_SIZE, SourceCrop
 from backend.engines import Engine
 from backend.errors import InputError
-from backend.faces import choose_face, find_faces
+from backend.faces import choose_face, find_faces, named
 from backend.motion import Motion
 from backend.options import Options
 from backend.paste import Paster
@@ -97,7 +97,8 @@ def open_faces(
     for number in numbers:
         landmarks = None
         if found is not None:
-            landmarks = choose_face(found, number).landmarks.astype(np.float32)
+            with named(path.name):
+                landmarks = choose_face(found, number).landmarks.astype(np.float32)
         crop = crop_of(options, engine, width, height, landmarks)
         small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE, compatibility=options.compatibility)
         placed = None if landmarks is None else crop.landmarks_in_crop(landmarks[None])

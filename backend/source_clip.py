@@ -6,7 +6,7 @@ Memory does not grow with the clip, its Motion apart: landmarks wait on disk.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,6 +22,7 @@ from backend.engines import Engine
 from backend.errors import InputError
 from backend.face_search import Face
 from backend.face_tracks import MultiTracker, tracker_for
+from backend.faces import named
 from backend.motion import Motion
 from backend.options import Options
 from backend.progress import Progress
@@ -164,7 +165,8 @@ def open_clip(
                 progress.update("source", count, total)
     if not seen.cuts:
         raise InputError(f"{path.name} has no pictures.", "Use another clip.")
-    seen.require_found()
+    with named(path.name):
+        seen.require_found()
     first = 0 if rules.first_frames_kept else seen.first_with_a_face()
     faces = [seen.face(place, first) for place in range(len(numbers))]
     measured = _Measuring(clip, rate, first, engine, cancel)
@@ -203,7 +205,7 @@ class _Seen:
         if self._wanted:
             self._spools = [stack.enter_context(Spool((478, 3), np.float32)) for _ in numbers]
             if len(numbers) == 1:
-                self._one = stack.enter_context(tracker_for(replace(options, face=numbers[0])))
+                self._one = stack.enter_context(tracker_for(options, numbers[0]))
             else:
                 known = [number or 0 for number in numbers]
                 self._many = stack.enter_context(MultiTracker(known, options.face_order))
@@ -298,28 +300,34 @@ class _Measuring:
 
     def motion(self, face: ClipFace, valid: np.ndarray, cuts: np.ndarray) -> Motion:
         """The face's own motion, a row for every frame; those without a face are interpolated."""
-        parts = [self._part(face, batch) for batch in self._batches(valid)]
+        with closing(self._batches(valid)) as batches:
+            parts = [self._part(face, batch) for batch in batches]
         filled = with_gaps(Motion.concatenate(parts), valid.tolist(), cuts.tolist())
         return filled.fill_invalid()
 
-    def _batches(self, valid: np.ndarray) -> Iterator[list[tuple[int, np.ndarray | None]]]:
+    def _batches(self, valid: np.ndarray) -> Generator[list[tuple[int, np.ndarray | None]], None, None]:
         """Numbers of frames with a face, and their pictures where the engine looks at those."""
         batch: list[tuple[int, np.ndarray | None]] = []
-        for number, picture in enumerate(self._pictures(len(valid))):
-            if not valid[number]:
-                continue
-            batch.append((number, picture))
-            if len(batch) == CHUNK:
-                check_cancel(self._cancel)
-                yield batch
-                batch = []
+        with closing(self._pictures(len(valid))) as pictures:
+            for number, picture in enumerate(pictures):
+                if not valid[number]:
+                    continue
+                batch.append((number, picture))
+                if len(batch) == CHUNK:
+                    check_cancel(self._cancel)
+                    yield batch
+                    batch = []
         if batch:
             yield batch
 
-    def _pictures(self, count: int) -> Iterable[np.ndarray | None]:
+    def _pictures(self, count: int) -> Generator[np.ndarray | None, None, None]:
+        """One for each frame; None where the engine looks at landmarks alone."""
         if self._engine.wants_landmarks:
-            return [None] * count
-        return media.prefetch(self._clip.frames(self._rate, self._first, self._first + count), 4)
+            yield from [None] * count
+            return
+        frames = media.prefetch(self._clip.frames(self._rate, self._first, self._first + count), 4)
+        with closing(frames):
+            yield from frames
 
     def _part(self, face: ClipFace, batch: list[tuple[int, np.ndarray | None]]) -> Motion:
         crops = [face.crop_at(number) for number, _ in batch]

@@ -31,7 +31,7 @@ OF_CAPTURE = (
     "driving_crop_y",
     "frames",
     "fps",
-    "face",
+    "driving_face",
     "face_order",
     "compatibility",
 )

@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from backend import media
 from backend.bench.face import drawn_face
 from backend.capture import _Chunk, _filled, capture_stream, wants_crop
 from backend.driving import open_driving
-from backend.errors import Cancelled, InputError
+from backend.errors import Cancelled, InputError, MediaError
 from backend.motion import FRAME_SHAPES, Motion
 from backend.options import Options
 from backend.spool import Spool
@@ -128,6 +131,28 @@ def test_frames_are_counted_from_the_clips_first(darkening: Path) -> None:
     assert stream.start == pytest.approx(3 / 25)
     assert stream.total == 2
     assert sum(len(part) for part in stream.chunks) == 2
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_a_part_of_a_clip_keeps_its_place_in_time(darkening: Path, crop: bool) -> None:
+    options = Options(frames=(2, None), driving_crop=crop)
+    stream = capture_stream(open_driving(darkening), options, FakeEngine())
+    motion = Motion.concatenate(list(stream.chunks))
+    assert motion.start == pytest.approx(float(2 / motion.fps)) == stream.start > 0
+
+
+def test_a_clip_that_changes_while_it_is_read_is_said(
+    darkening: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = capture_stream(open_driving(darkening), Options(driving_crop=True), Watching(native=False))
+    whole, passes = media.Clip.frames, iter([None, 1])  # how many frames there are each time
+
+    def frames(clip: media.Clip, **part: Any) -> Iterator[np.ndarray]:
+        yield from itertools.islice(whole(clip, **part), next(passes))
+
+    monkeypatch.setattr(media.Clip, "frames", frames)
+    with pytest.raises(MediaError, match="changed while it was read"):
+        list(stream.chunks)
 
 
 def test_a_range_without_frames_is_refused(darkening: Path) -> None:

@@ -44,6 +44,7 @@ def test_every_word_of_the_contract_is_understood() -> None:
         *("--eye-gain", "1.5", "--lip-gain", "2", "--smoothing", "0.5", "--crop-scale", "2.5"),
         *("--crop-x", "0.1", "--crop-y", "-0.2", "--driving-crop-scale", "2", "--driving-crop-x", "0.1"),
         *("--driving-crop-y", "-0.3", "--reference-frame", "auto", "--face", "1", "--frames", "10:20"),
+        *("--driving-face", "2"),
         *("--fps", "30000/1001", "--compatibility", "upstream"),
         *("--length-policy", "mirror", "--source-smoothing", "auto", "--observation-variance", "1e-5"),
         *("--steady-source-eyes", "--silence-lips"),
@@ -76,6 +77,7 @@ def test_every_word_of_the_contract_is_understood() -> None:
         driving_crop_y=-0.3,
         reference_frame="auto",
         face=1,
+        driving_face=2,
         frames=(10, 20),
         fps=Fraction(30000, 1001),
         compatibility="upstream",
@@ -231,3 +233,54 @@ def test_the_rate_begins_anew_with_each_stage() -> None:
     now[0] = 1.0
     assert rate.measure("capture", 6, 10) == (5.0, 0.8)
     assert rate.measure("render", 1, 10) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["animate", "a.png", "b.mp4", "-o", "c", "--smothing", "1"],
+            ("Did you mean --smoothing?", "animate --help"),
+        ),
+        (["render", "a.png", "b.npz", "--outptu", "c"], ("no option --outptu", "--output?", "render --help")),
+        (
+            ["capture", "b.mp4", "-o", "c.npz", "--multiplier=2"],
+            ("no option --multiplier.", "capture --help"),
+        ),
+        (["models", "list", "--model", "x"], ("--models?", "models list --help")),
+        (
+            ["animate", "a", "b", "-o", "c", "--smoothing", "lots"],
+            ("'lots' is not off, auto or a number from 0",),
+        ),
+        (
+            ["animate", "a", "-o", "c", "--face", "0:nod", "--face", "1"],
+            ("Nothing drives face 1", "1:DRIVING"),
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:60],
+)
+def test_what_is_wrong_with_an_option_is_said(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: tuple[str, ...]
+) -> None:
+    code, line = failure(capsys, *arguments)
+    assert code == 2
+    for words in said:
+        assert words in line
+
+
+def test_a_capture_has_the_options_that_it_depends_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["capture", "--help"])
+    shown = capsys.readouterr().out
+    assert "--driving-crop-scale" in shown and "--frames" in shown and "--face N" in shown
+    assert not any(flag in shown for flag in ("--stitch", "--smile", "--region", "--paste-back", "--audio"))
+    given = build_parser().parse_args(["capture", "a.mp4", "-o", "b.npz", "--face", "1"])
+    assert options_from(given) == Options(driving_face=1)
+
+
+def test_on_a_terminal_a_line_says_what_came_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert main(["capture", "nod", "-o", str(tmp_path / "a.npz"), "--frames", "0:15"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1].endswith("a.npz: 15 frames, 0.5 s at 30 fps")

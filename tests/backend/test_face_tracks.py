@@ -94,6 +94,6 @@ def test_the_released_way_never_looks_again(astronaut: Path) -> None:
 
 
 def test_upstream_compatibility_follows_the_released_way() -> None:
-    assert isinstance(tracker_for(Options(compatibility="upstream")), SeededTracker)
-    assert isinstance(tracker_for(Options()), FaceTracker)
-    assert isinstance(tracker_for(Options(face=0)), OneOf)
+    assert isinstance(tracker_for(Options(compatibility="upstream"), 1), SeededTracker)
+    assert isinstance(tracker_for(Options(), None), FaceTracker)
+    assert isinstance(tracker_for(Options(), 0), OneOf)

@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "length_policy": "mirror",
     "driving_crop": True,
     "face": 2,
+    "driving_face": 1,
     "face_order": "left-right",
     "audio": "none",
     "frames": (3, None),

@@ -125,6 +125,23 @@ def test_each_face_of_a_picture_its_own_motion(two: Path, tmp_path: Path) -> Non
     assert np.abs(made - own)[y0:y1, x0 : (x0 + x1) // 2].mean() < 0.05
 
 
+def test_the_face_that_drives_is_chosen_by_itself(
+    fail: Fail, two: Path, speaker: Path, astronaut: Path, tmp_path: Path
+) -> None:
+    run("animate", two, speaker, "-o", tmp_path / "a", "--face", "1", "--frames", "0:3")
+    assert result(tmp_path / "a")["valid_frames"] == 3
+    run("animate", astronaut, two, "-o", tmp_path / "b", "--driving-face", "1")
+    line = fail("animate", two, speaker, "-o", tmp_path / "c", "--face", "1", "--driving-face", "1")
+    assert f"{speaker.name}: There is no face number 1: 1 face was found" in line
+    line = fail("animate", astronaut, two, "-o", tmp_path / "c", "--driving-face", "2")
+    assert "two.png: There is no face number 2" in line
+    first, second = tmp_path / "0.npz", tmp_path / "1.npz"
+    for number, motion in enumerate((first, second)):
+        where = ("--face-order", "left-right", "--no-driving-crop")
+        run("capture", two, "-o", motion, "--face", str(number), *where)
+    assert load_motion(first).translation[0, 0] < -0.1 < 0.1 < load_motion(second).translation[0, 0]
+
+
 def test_people_who_cross_keep_their_motions(astronaut: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "crossing.mp4", crossing(astronaut, 40))
     run("animate", clip, "-o", tmp_path / "out", "--face", "0:surprise", "--face", "1:shake")
@@ -139,6 +156,8 @@ def test_people_who_cross_keep_their_motions(astronaut: Path, tmp_path: Path) ->
         ([], "There is nothing to perform"),
         (["--face", "0:nod", "--face", "0:talk"], "Face 0 is given two drivings"),
         (["nod", "--face", "0", "--face", "1"], "--face is given twice"),
+        (["--face", "0:nod", "--face", "1"], "Nothing drives face 1"),
+        (["nod", "--face", "5"], "two.png: There is no face number 5"),
         (["--face", "0:"], "names no driving"),
         (["--face", "left:nod"], "not a whole number"),
         (["--face", "0:nod", "--face", "7:talk"], "There is no face number 7: 2 faces were found"),
