@@ -19,7 +19,7 @@ from backend import __version__, media
 from backend.capture import Cancel, capture_stream, check_cancel
 from backend.driving import Driving, fingerprint, fingerprint_of, open_driving, select_frames
 from backend.engines import Choice, Engine, choose
-from backend.errors import InputError
+from backend.errors import Cancelled, InputError
 from backend.live import live
 from backend.motion import Motion
 from backend.motion_files import save_motion
@@ -37,6 +37,7 @@ from backend.results import (
     check_writable,
     make_folder,
     open_result,
+    read_summary,
     refuse_overwriting,
 )
 from backend.scenes import Part, measured_elsewhere, sound_of, stage_scene
@@ -129,7 +130,7 @@ def animate(
     first, done = result.resume(summary.job) if resume else (0, False)
     if done:
         progress.warn(f"{output} is complete already")
-        summary.frames, summary.complete = first, True
+        summary.take_over(read_summary(output / "result.json"))
         return summary
     with ExitStack() as stack:
         still = media.probe(source_path).kind == "picture"
@@ -143,7 +144,7 @@ def animate(
             )
         stack.enter_context(closing(staged.frames))
         summary.fps, summary.size = staged.fps, staged.size
-        _write(result, summary, staged, progress)
+        _write(result, summary, staged, choice.engine, progress)
     return summary
 
 
@@ -284,20 +285,24 @@ def _summary(choice: Choice, source: Path, parts: Sequence[Part], options: Optio
     return summary
 
 
-def _write(result: Result, summary: Summary, staged: Staged, progress: Progress) -> None:
+def _write(result: Result, summary: Summary, staged: Staged, engine: Engine, progress: Progress) -> None:
     """Bring the frames to disk and complete the summary."""
     # Before the first frame exists nothing is written, so a performance without a face leaves no trace.
     frame = next(staged.frames, None)
     if frame is None and staged.first == 0:
         raise InputError("There is nothing to render.", "Choose another range of frames.")
     done = staged.first
-    with result.writing(summary, staged.alpha, staged.bits, staged.sound) as write:
-        while frame is not None:
-            write(frame)
-            done += 1
-            progress.update("render", done, staged.total)
-            frame = next(staged.frames, None)
-    motions, warnings = staged.motions(), staged.warnings()
+    try:
+        with result.writing(summary, staged.alpha, staged.bits, staged.sound) as write:
+            while frame is not None:
+                write(frame)
+                done += 1
+                progress.update("render", done, staged.total)
+                frame = next(staged.frames, None)
+    except Cancelled as error:
+        raise Cancelled(error.message, "Finished frames are kept." if summary.frames else "") from error
+    note = getattr(engine, "note", "")  # of engines that find out while they draw
+    motions, warnings = staged.motions(), [*staged.warnings(), *([note] if note else [])]
     summary.valid_frames = int(np.count_nonzero(next(iter(motions.values())).valid))
     summary.warnings.extend(warnings)
     result.complete(summary, motions)

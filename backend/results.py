@@ -54,6 +54,14 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
     complete: bool = False
 
+    def take_over(self, told: Mapping[str, Any]) -> None:
+        """Say of a result that is complete what its own result.json says."""
+        self.engine, self.engine_why, self.device = told["engine"], told["engine_why"], told["device"]
+        self.fps = Fraction(told["fps_numerator"], told["fps_denominator"])
+        self.size = (told["size"][0], told["size"][1])
+        self.frames, self.valid_frames = told["frames"], told["valid_frames"]
+        self.warnings, self.complete = list(told["warnings"]), True
+
     def as_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,

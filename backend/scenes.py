@@ -132,8 +132,17 @@ class _Scene:
         policy = self._options.length_policy
         total = (min(lengths) if policy == "cut" else max(lengths)) if lengths else 1
         if len(set(lengths)) > 1:
-            said = ", ".join(str(length) for length in lengths)
-            self._notes.append(f"lengths differ ({said} frames): {total} frames are made ({policy})")
+            said = [
+                f"{p.driving.name} has {len(t.motion)}"
+                for p, t in zip(parts, takes, strict=True)
+                if not t.still
+            ]
+            if clip_frames is not None:
+                said.insert(0, f"the source has {clip_frames}")
+            self._notes.append(
+                f"lengths differ: {', '.join(dict.fromkeys(said))} frames; {total} are made"
+                f" (--length-policy {policy})"
+            )
         wanted_frames = np.arange(total)
         order = frames_of(
             clip_frames or 1, wanted_frames if clip_frames else np.zeros(total, np.intp), policy
@@ -234,9 +243,8 @@ class _Moving(_Scene):
     def __init__(self, clip: SourceClip, options: Options, engine: Engine) -> None:
         super().__init__(options, engine, clip.path)
         self._clip = clip
-        self._size = clip.size if options.paste_back and options.crop else self._crop_size()
-        if not options.crop and engine.native_resolution:
-            self._size = clip.size
+        self._pastes = options.paste_back if options.crop else engine.native_resolution
+        self._size = clip.size if self._pastes else self._crop_size()
 
     def _crop_size(self) -> tuple[int, int]:
         """Of the crop alone: that of its middle size in the clip, an even number."""
@@ -298,11 +306,10 @@ class _Moving(_Scene):
                 yield self._frame(roles, frame, int(order[frame]), picture)
 
     def _frame(self, roles: Sequence[Role], frame: int, number: int, picture: np.ndarray) -> np.ndarray:
-        whole = self._size == self._clip.size
         shown = [
             (face, role)
             for face, role in zip(self._clip.faces, roles, strict=True)
-            if face.visible[number] or not whole
+            if face.visible[number] or not self._pastes
         ]
         places = [place_of(face.crop_at(number), self._options, self._clip.size) for face, _ in shown]
         patches = []

@@ -187,3 +187,30 @@ def test_another_jobs_part_of_an_mp4_is_not_taken(
         run(astronaut, "nod", out, FakeEngine(), resume=True)
     assert run(astronaut, "nod", out, FakeEngine()).complete
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_complete_result_says_what_it_said(astronaut: Path, performance: Driving, tmp_path: Path) -> None:
+    made = run(astronaut, performance, tmp_path / "out", FakeEngine())
+    again = run(astronaut, performance, tmp_path / "out", FakeEngine(), resume=True)
+    assert again.as_json() == made.as_json()
+    assert again.valid_frames == FRAMES and again.size != (0, 0)
+
+
+def test_a_cancelled_job_says_that_frames_are_kept_only_when_there_are_some(
+    astronaut: Path, performance: Driving, tmp_path: Path
+) -> None:
+    early = Event()
+    early.set()
+    with pytest.raises(Cancelled, match=r"^Cancelled\.$"):
+        run(astronaut, performance, tmp_path / "out", FakeEngine(), cancel=early)
+    stop = StopAt(20)
+    with pytest.raises(Cancelled, match="Finished frames are kept"):
+        run(astronaut, performance, tmp_path / "out", FakeEngine(), progress=stop, cancel=stop.event)
+
+
+def test_what_an_engine_found_out_while_drawing_is_a_warning(
+    astronaut: Path, performance: Driving, tmp_path: Path
+) -> None:
+    engine = Counting()
+    engine.note = "drawn in whole precision"  # type: ignore[attr-defined]
+    assert "drawn in whole precision" in run(astronaut, performance, tmp_path / "out", engine).warnings
