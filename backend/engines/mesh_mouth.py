@@ -21,7 +21,7 @@ PATCH_LUMA = 110.0  # brightness of the driver's cheek after normalising
 FEATHER = 0.012  # mouth widths
 APPEAR = (0.012, 0.045)  # inner gap / width over which the layer fades in
 # A source's own open mouth gives way from so many times its gap on, over so many more.
-OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.7, 0.35)
+OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.75, 0.15)
 INSET = 0.06  # of the inner mouth at each side that is left out of a patch: it is still lip
 # Anatomy in outer-eye distances (about 90 mm): mean adult dental arches.
 ARCH_HALF_WIDTH, ARCH_DEPTH, ARCH_ANGLE = 0.30, 0.30, 1.25
