@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from backend import media
 from backend.errors import InputError
+from backend.expressions import neutral_expression
 from backend.library import library_file, library_names
 from backend.motion import FRAME_SHAPES, Motion
 from backend.motion_files import load_motion
 from backend.options import Options
+from backend.templates import mean_canonical
 
 ZIP_MAGIC = b"PK"
 PICKLE_MAGIC = b"\x80"
@@ -56,6 +60,22 @@ def open_driving(what: str | Path) -> Driving:
         return Driving("motion", path.name, path, motion=load_motion(path))
     info = media.probe(path)
     return Driving("picture" if info.kind == "picture" else "clip", path.name, path, info=info)
+
+
+def at_rest() -> Driving:
+    """A driving that changes nothing, for expression controls on their own: one frame of the neutral face."""
+    motion = Motion(
+        rotation=np.eye(3, dtype=np.float32)[None],
+        expression=neutral_expression()[None],
+        scale=np.ones(1, np.float32),
+        translation=np.zeros((1, 3), np.float32),
+        canonical=mean_canonical()[None],
+        eye_ratio=np.full((1, 2), 0.35, np.float32),
+        lip_ratio=np.zeros(1, np.float32),
+        engine="library",
+        ratios_estimated=True,
+    )
+    return Driving("motion", "at rest", None, motion=motion)
 
 
 def is_motion_file(path: Path) -> bool:

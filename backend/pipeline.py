@@ -17,7 +17,7 @@ import numpy as np
 
 from backend import __version__, media
 from backend.capture import Cancel, capture_stream, check_cancel
-from backend.driving import Driving, fingerprint, fingerprint_of, open_driving, select_frames
+from backend.driving import Driving, at_rest, fingerprint, fingerprint_of, open_driving, select_frames
 from backend.engines import Choice, Engine, choose
 from backend.errors import Cancelled, InputError
 from backend.live import live
@@ -187,7 +187,12 @@ def _parts(
         return opened.setdefault(str(what), open_driving(what))
 
     if driving is None and not faces:
-        raise InputError("There is nothing to perform.", "Give a driving clip, picture, motion or name.")
+        if not options.controls:
+            raise InputError(
+                "There is nothing to perform.",
+                "Give a driving clip, picture, motion or name, or an expression control such as --smile 0.8.",
+            )
+        driving = at_rest()
     own = {number: open_once(what) for number, what in faces.items()}
     if driving is not None:
         wanted = options.face if options.face is not None or not own else 0

@@ -150,6 +150,19 @@ def test_people_who_cross_keep_their_motions(astronaut: Path, tmp_path: Path) ->
     assert any(line.startswith("face 1 is not seen in") for line in said["warnings"])
 
 
+def test_controls_alone_change_a_still(two: Path, tmp_path: Path) -> None:
+    run("animate", two, "--lips-open-target", "0.6", "-o", tmp_path / "out")
+    assert result(tmp_path / "out")["frames"] == 1
+    before = cv2.imread(str(two))
+    after = cv2.imread(str(tmp_path / "out" / "000000.png"))
+    landmarks = find_faces(before[..., ::-1].copy())[0].landmarks
+    x, y = landmarks[[13, 14], :2].mean(axis=0).astype(int)
+    mouth = np.s_[y - 8 : y + 9, x - 8 : x + 9]
+    eyes = landmarks[[33, 133, 159, 145], :2].mean(axis=0).astype(int)
+    assert np.abs(after[mouth].astype(int) - before[mouth]).mean() > 10
+    assert np.abs(after[eyes[1], eyes[0]].astype(int) - before[eyes[1], eyes[0]]).max() < 12
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
