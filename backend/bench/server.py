@@ -173,7 +173,7 @@ def _soak(report: Report, url: str, pid: int, material: Material, scratch: Path,
     after = _resources(pid, url)
     report.add(GROUP, f"soak: {jobs} jobs of {CLIENTS} clients", jobs / seconds, "jobs/s")
     report.add(GROUP, "soak: failures", len(failures), "", at_most=0)
-    for name, most in (("memory", 30.0), ("files", 8.0), ("threads", 6.0), ("connections", 0.0)):
+    for name, most in (("memory", 30.0), ("files", 8.0), ("threads", 2.0), ("connections", 0.0)):
         unit = "MB" if name == "memory" else ""
         report.add(GROUP, f"soak: growth of {name}", after[name] - before[name], unit, at_most=most)
     report.notes.extend(failures[:3])
