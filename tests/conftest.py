@@ -14,6 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 LEFT_OUT = pytest.StashKey[list[str]]()
 
+# An environment has Blender or the backend's packages; scripts/test.py runs each with its own tests.
+IN_BLENDER = importlib.util.find_spec("bpy") is not None
+collect_ignore = (
+    [str(path) for path in Path(__file__).parent.iterdir() if path.name not in ("blender", "conftest.py")]
+    if IN_BLENDER
+    else ["blender"]
+)
+
 # A busy machine is slow, not wrong; a failure prints the lines that reproduce it.
 settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")
