@@ -20,6 +20,7 @@ from backend.errors import InputError
 APPLICATION = "liveportrait-blender"
 TOKEN = "LIVEPORTRAIT_TOKEN"
 TOKEN_LENGTH = (16, 512)
+LOG_LEVEL = "LIVEPORTRAIT_LOG_LEVEL"  # debug, info, warning or error
 LOG_BYTES, LOG_FILES = 2 << 20, 3
 
 
@@ -124,7 +125,8 @@ def _check_address(host: str, port: int, encrypted: bool) -> None:
 def _start_log() -> Path | None:
     """Standard error and a rotating file, where one can be written."""
     root = logging.getLogger("backend")
-    root.setLevel(min(root.getEffectiveLevel(), logging.INFO))
+    level = logging.getLevelNamesMapping().get(os.environ.get(LOG_LEVEL, "").upper(), logging.INFO)
+    root.setLevel(min(root.getEffectiveLevel(), level) if level <= logging.INFO else level)
     form = logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     console = logging.StreamHandler()
     console.setFormatter(form)
