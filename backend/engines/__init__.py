@@ -71,10 +71,20 @@ def choose(options: Options) -> Choice:
         if isinstance(found, FoundModels):
             from .neural import NeuralEngine
 
-            return Choice(NeuralEngine(found.files, found.device), found.why)
-        if options.engine == "neural":
+            try:
+                engine = NeuralEngine(found.files, found.device)
+                if options.engine == "auto":  # whatever is wrong with it has to show before it is chosen
+                    engine.load()
+                return Choice(engine, found.why)
+            except EngineError as error:
+                if options.engine == "neural":
+                    raise
+                reason = f"{error.message.rstrip('.')} ({error.hint})"
+        elif options.engine == "neural":
             raise EngineError(f"The neural engine cannot run here: {found.why}.", found.advice)
-        why = f"the embedded engine, since the neural one cannot run here: {found.why}"
+        else:
+            reason = found.why
+        why = f"the embedded engine, since the neural one cannot run here: {reason}"
     from .mesh import MeshEngine
 
     return Choice(MeshEngine(), why)

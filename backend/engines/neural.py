@@ -41,22 +41,35 @@ BATCHES = {"cuda": 8, "mps": 2, "cpu": 1}  # frames drawn together
 MEASURED_TOGETHER = 16
 
 
-def out_of_memory(device: str) -> EngineError:
-    """For a device whose memory is too small for a single frame."""
-    return EngineError(
+class OutOfMemory(EngineError):
+    """The device's memory is too small for what was asked of it at once."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch says that: CUDA by its own exception, the CPU and the Mac's GPU in words."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    said = str(error)
+    return "can't allocate memory" in said or "out of memory" in said
+
+
+def out_of_memory(device: str) -> OutOfMemory:
+    """The error for it, with what to do."""
+    other = "--engine mesh" if device == "cpu" else "--device cpu or --engine mesh"
+    return OutOfMemory(
         f"The memory of the {device} device is too small for the neural engine.",
-        "Close other programs that use it, or choose --device cpu or --engine mesh.",
+        f"Close other programs that use it, or choose {other}.",
     )
 
 
 @contextmanager
 def fault_on(device: str) -> Iterator[None]:
-    """Make one clear EngineError of what a GPU's driver reports."""
+    """Make one clear EngineError of what a GPU's driver or PyTorch reports: OutOfMemory, or what it says."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(device) from error
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter from a PyTorch that was built without CUDA
+        if is_out_of_memory(error):
+            raise out_of_memory(device) from error
         if device == "cpu":
             raise
         reason = str(error).strip().partition("\n")[0]
@@ -88,7 +101,7 @@ class NeuralEngine:
     wants_mouths = False
 
     def __init__(self, files: Mapping[str, Path], device: str = "cpu", half: bool | None = None) -> None:
-        """files: the weights by the names of checkpoints.FILES; device: "cuda", "mps" or "cpu".
+        """files: the weights by the names of the catalogue; device: "cuda", "mps" or "cpu".
 
         half: float16 for W and G, by default on CUDA. EngineError for weights that cannot be used.
         """
@@ -119,6 +132,11 @@ class NeuralEngine:
         half = DeviceRenderer(*self._warping_and_generator(), device, torch.float16)
         self.note = self._check(half, exact)
         return exact if self.note else half
+
+    def load(self) -> None:
+        """Read all networks now and try them on the device. EngineError."""
+        with fault_on(self.device):
+            _ = self._motion, self._appearance, self._renderer
 
     def _warping_and_generator(self) -> tuple[WarpingModule, SpadeGenerator]:
         return (
@@ -190,15 +208,18 @@ class NeuralEngine:
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
         """x_s, x_d (n,21,3) -> x_d whose shoulders meet the source's."""
-        return self._mlps.stitch(source, driving)
+        with fault_on(self.device):
+            return self._mlps.stitch(source, driving)
 
     def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         """x_s (n,21,3), ratios (n,3): present image-left, image-right, target -> change (n,21,3)."""
-        return self._mlps.retarget_eyes(source, ratios)
+        with fault_on(self.device):
+            return self._mlps.retarget_eyes(source, ratios)
 
     def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         """x_s (n,21,3), ratios (n,2): present, target -> change (n,21,3)."""
-        return self._mlps.retarget_lips(source, ratios)
+        with fault_on(self.device):
+            return self._mlps.retarget_lips(source, ratios)
 
     def mouth_patch(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """The driver's inner mouth (48,64,3) uint8, which only the mesh engine shows."""
@@ -213,7 +234,8 @@ class NeuralEngine:
     ) -> np.ndarray:
         """x_s (n or 1,21,3), x_d (n,21,3) -> pictures (n,512,512,3) uint8 RGB.
 
-        EngineError when the device's memory is too small for a single frame.
+        A batch that the device's memory is too small for is halved. OutOfMemory when a single frame does not
+        fit, EngineError for other faults of the device.
         """
         source = np.broadcast_to(np.asarray(source, np.float32), np.shape(driving))
         frames = []
@@ -222,15 +244,14 @@ class NeuralEngine:
             alike = (source[at : at + self._batch] == source[at]).all(axis=(1, 2))
             stop = at + (int(alike.argmin()) if not alike.all() else len(alike))
             try:
-                with torch.inference_mode():
+                with torch.inference_mode(), fault_on(self.device):
                     frames.append(self._draw(appearance, source[at], driving[at:stop]))
                 at = stop
-            except torch.OutOfMemoryError as error:
+            except OutOfMemory:
+                if stop - at == 1:
+                    raise
                 self._batch = (stop - at) // 2
-                torch.cuda.empty_cache()
-                if self._batch == 0:
-                    self._batch = 1
-                    raise out_of_memory(self.device) from error
+                self._free_cache()
         return np.concatenate(frames)
 
     def _draw(self, appearance: NeuralAppearance, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
@@ -241,6 +262,13 @@ class NeuralEngine:
             appearance.source = key
         pictures = self._renderer.draw(appearance.state, self._on_device(driving))
         return to_levels(pictures).cpu().numpy()
+
+    def _free_cache(self) -> None:
+        """Give back memory that PyTorch keeps for later."""
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device == "mps":
+            torch.mps.empty_cache()
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         """A copy: float32, or uint8 as it is."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The released weights: where they lie, how they are read, and what is said when they cannot be used.
+"""The released weights: how they are read, and what is said when they cannot be used.
 
 Reading runs no code that a file brings along. Every fault is an EngineError of one line.
 """
@@ -14,41 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from backend.errors import EngineError
+from backend.models import key_in_part
 from backend.networks.tensor_files import TensorFileError, read_tensor_file
-
-FILES = {
-    "appearance_feature_extractor": "base_models",
-    "motion_extractor": "base_models",
-    "warping_module": "base_models",
-    "spade_generator": "base_models",
-    "stitching_retargeting_module": "retargeting_models",
-}
-"""The released files, without their ending, and the folder below liveportrait/ that each lies in."""
 
 PARTS = ("retarget_shoulder", "retarget_mouth", "retarget_eye")
 """What the file stitching_retargeting_module holds: the state dicts of S, R_lip and R_eye."""
 
-SUFFIXES = (".pth", ".safetensors")
-_PARALLEL = "module."  # left in a key by training on several GPUs; the released loader drops it everywhere
 _COUNTER = "num_batches_tracked"
 _DOWNLOAD = "Fetch the weights again: python -m backend models download."
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def weights_file(models: Path, name: str) -> Path:
-    """The file of one module (a name in FILES) in a folder of weights, .pth before .safetensors.
-
-    models: the folder that holds liveportrait/, or liveportrait/ itself. EngineError when it is not there.
-    """
-    below = Path(FILES[name]) / name
-    for folder in (models / "liveportrait", models):
-        for suffix in SUFFIXES:
-            if (path := (folder / below).with_suffix(suffix)).is_file():
-                return path
-    raise EngineError(
-        f"The weights {Path('liveportrait') / below}.pth are not in {models}.",
-        "Name their folder with --models, or fetch them: python -m backend models download.",
-    )
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -56,39 +30,24 @@ def load_state(path: Path) -> dict[str, Tensor]:
     return _tensors(_read(path), path)
 
 
-def load_parts(models: Path) -> dict[str, dict[str, Tensor]]:
-    """`read_parts` of the file in a folder of weights. EngineError."""
-    return read_parts(weights_file(models, "stitching_retargeting_module"))
-
-
 def read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
-    """The state dicts of S, R_lip and R_eye by the names in PARTS, `module.` taken out of their keys.
+    """The state dicts of S, R_lip and R_eye by the names in PARTS, with the networks' own keys.
 
     A .safetensors file knows no dicts in a dict, so there the part's name leads each key. EngineError.
     """
     content = _read(path)
     if path.suffix == ".safetensors":
-        content = {
-            part: {
-                key.removeprefix(f"{part}."): value for key, value in content.items() if key.startswith(part)
-            }
-            for part in PARTS
-        }
+        content = {part: {k: v for k, v in content.items() if k.startswith(part)} for part in PARTS}
     parts = {}
     for part in PARTS:
         if not isinstance(content, Mapping) or not isinstance(content.get(part), Mapping):
             raise EngineError(f"{path.name} lacks the part {part}.", _DOWNLOAD)
         renamed = {
-            key.replace(_PARALLEL, "") if isinstance(key, str) else key: value
+            key_in_part(part, key) if isinstance(key, str) else key: value
             for key, value in content[part].items()
         }
         parts[part] = _tensors(renamed, path)
     return parts
-
-
-def load_network(network: Network, models: Path, name: str) -> Network:
-    """`network` with the released weights of module `name` (in FILES), ready for inference. EngineError."""
-    return fill(network, load_state(weights_file(models, name)), name)
 
 
 def fill(network: Network, state: Mapping[str, Tensor], name: str) -> Network:

@@ -7,13 +7,12 @@ Each is a plain perceptron with the released keys (`mlp.0.weight` ...). Keypoint
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backend.networks.checkpoints import fill, load_parts
+from backend.networks.checkpoints import fill
 
 KEYPOINTS = 21
 COORDINATES = 3 * KEYPOINTS
@@ -61,11 +60,6 @@ class RetargetingNetworks:
         self.stitching = networks["retarget_shoulder"]
         self.lips = networks["retarget_mouth"]
         self.eyes = networks["retarget_eye"]
-
-    @classmethod
-    def load(cls, models: Path, device: str | torch.device = "cpu") -> RetargetingNetworks:
-        """From a folder of weights in the released layout. Raises EngineError."""
-        return cls(load_parts(models), device)
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
         """x_s and x_d (n,21,3) -> x_d (n,21,3) whose shoulders meet the source's."""

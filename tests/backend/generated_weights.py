@@ -7,7 +7,7 @@ implementation was run with these, and what it computed is in tests/data. A tens
     value[i] = offset + spread * n[i],    n[i] = sqrt(3) (2 u[i] - 1),    u[i] in [0, 1) by splitmix64
 
 seeded with crc32("module/key") (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
-Nothing but numpy is needed, and the numbers are the same on every machine.
+Nothing but numpy is needed for them, and the numbers are the same on every machine.
 
     python -m tests.backend.generated_weights DIR     writes .pth files in the released layout (needs torch)
 """
@@ -25,6 +25,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+from backend.models import catalogue
 
 KEYS = Path(__file__).parents[1] / "data" / "released_keys.json"
 PARTS = ("retarget_shoulder", "retarget_mouth", "retarget_eye")  # of the file stitching_retargeting_module
@@ -151,15 +153,18 @@ def write(folder: Path, modules: tuple[str, ...] | None = None) -> None:
     """Write .pth files in the released layout below `folder`: all, or the files named."""
     import torch
 
-    from backend.networks.checkpoints import FILES
-
-    for name in modules or tuple(FILES):
-        path = folder / "liveportrait" / FILES[name] / f"{name}.pth"
+    for name in modules or tuple(file.name for file in catalogue.FILES if file.layout):
+        path = weights_path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if name == "stitching_retargeting_module":
             torch.save({part: _tensors(module_state(part), "module.") for part in PARTS}, path)
         else:
             torch.save(_tensors(module_state(name)), path)
+
+
+def weights_path(folder: Path, name: str) -> Path:
+    """Where `write` puts a file."""
+    return next(folder / file.path for file in catalogue.FILES if file.name == name)
 
 
 def _tensors(state: State, prefix: str = "") -> dict[str, object]:

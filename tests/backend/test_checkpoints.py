@@ -21,14 +21,7 @@ from tests.backend import generated_weights as weights
 
 torch = pytest.importorskip("torch", reason="the networks need torch, which is not in this environment")
 
-from backend.networks.checkpoints import (  # noqa: E402
-    FILES,
-    fill,
-    load_network,
-    load_parts,
-    load_state,
-    weights_file,
-)
+from backend.networks.checkpoints import fill, load_state, read_parts  # noqa: E402
 from backend.networks.retargeting import SIZES, Perceptron, RetargetingNetworks  # noqa: E402
 
 ORACLE = Path(__file__).parents[1] / "data" / "released_oracle.npz"
@@ -36,20 +29,23 @@ STITCHING = "stitching_retargeting_module"
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of weights that holds S, R_lip and R_eye."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of S, R_lip and R_eye."""
     folder = tmp_path_factory.mktemp("models")
     weights.write(folder, (STITCHING,))
-    return folder
+    return weights.weights_path(folder, STITCHING)
 
 
 @pytest.fixture
-def stitching(models: Path, tmp_path: Path) -> Path:
+def stitching(whole: Path, tmp_path: Path) -> Path:
     """A copy of that file, to be spoiled."""
-    path = tmp_path / "liveportrait" / "retargeting_models" / f"{STITCHING}.pth"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(weights_file(models, STITCHING).read_bytes())
+    path = tmp_path / whole.name
+    path.write_bytes(whole.read_bytes())
     return path
+
+
+def networks_of(path: Path) -> RetargetingNetworks:
+    return RetargetingNetworks(read_parts(path))
 
 
 def test_generated_weights_are_the_ones_the_numbers_were_made_with() -> None:
@@ -63,9 +59,9 @@ def test_networks_have_the_released_keys(part: str) -> None:
     assert got == weights.released_keys()[part]
 
 
-def test_stitching_and_retargeting_compute_the_released_numbers(models: Path) -> None:
+def test_stitching_and_retargeting_compute_the_released_numbers(whole: Path) -> None:
     z = np.load(ORACLE)
-    networks = RetargetingNetworks.load(models)
+    networks = networks_of(whole)
     source, driving = z["S.kp_s"], z["S.kp_d"]
     kept = driving.copy()
     for got, want in (
@@ -78,17 +74,12 @@ def test_stitching_and_retargeting_compute_the_released_numbers(models: Path) ->
     np.testing.assert_array_equal(driving, kept)
 
 
-def test_keys_may_lack_the_prefix(models: Path, stitching: Path) -> None:
-    parts = load_parts(models)
-    torch.save(parts, stitching)
-    again = load_parts(stitching.parents[2])
+def test_keys_may_lack_the_prefix(stitching: Path) -> None:
+    torch.save(read_parts(stitching), stitching)
+    again = read_parts(stitching)
     assert {part: list(state) for part, state in again.items()} == {
         part: list(weights.released_keys()[part]) for part in weights.PARTS
     }
-
-
-def test_the_inner_folder_may_be_named_too(models: Path) -> None:
-    assert weights_file(models / "liveportrait", STITCHING) == weights_file(models, STITCHING)
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -103,25 +94,26 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
-def test_safetensors_hold_the_same(models: Path, tmp_path: Path, kind: type) -> None:
-    path = tmp_path / "liveportrait" / "retargeting_models" / f"{STITCHING}.safetensors"
-    path.parent.mkdir(parents=True)
+@pytest.mark.parametrize("prefix", ["", "_module", "_module.module"])
+def test_safetensors_hold_the_same(whole: Path, tmp_path: Path, kind: type, prefix: str) -> None:
+    """Repackaged files have the part's name with "_module" before the network's key."""
+    path = tmp_path / f"{STITCHING}.safetensors"
     states = {part: weights.module_state(part) for part in weights.PARTS}
     write_safetensors(
         path,
         {
-            f"{part}.{key}": value.astype(kind)
+            f"{part}{prefix}.{key}": value.astype(kind)
             for part, state in states.items()
             for key, value in state.items()
         },
     )
     x = np.linspace(-0.3, 0.3, 126, dtype=np.float32).reshape(2, 21, 3)
-    one, two = RetargetingNetworks.load(models), RetargetingNetworks.load(tmp_path)
+    one, two = networks_of(whole), networks_of(path)
     tolerance = 0 if kind is np.float32 else 1e-3
     np.testing.assert_allclose(two.stitch(x[:1], x[1:]), one.stitch(x[:1], x[1:]), atol=tolerance)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(EngineError, match="damaged"):
-        RetargetingNetworks.load(tmp_path)
+        networks_of(path)
 
 
 def refusal(call: Callable[[], Any]) -> EngineError:
@@ -132,17 +124,14 @@ def refusal(call: Callable[[], Any]) -> EngineError:
     return caught.value
 
 
-def test_missing_weights_name_the_file_and_the_way_out(tmp_path: Path) -> None:
-    for name in FILES:
-        error = refusal(lambda name=name: load_network(Perceptron((2, 2)), tmp_path, name))  # type: ignore[misc]
-        assert f"{name}.pth" in error.message and "--models" in error.hint
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "no file" in refusal(lambda: load_state(tmp_path / "nothing.pth")).message
 
 
 @pytest.mark.parametrize("keep", [0, 1, 4, 1000, 100_000, -200, -1])
 def test_truncated_files(stitching: Path, keep: int) -> None:
     stitching.write_bytes(stitching.read_bytes()[:keep])
-    assert "damaged" in refusal(lambda: load_parts(stitching.parents[2])).message
+    assert "damaged" in refusal(lambda: read_parts(stitching)).message
 
 
 @pytest.mark.parametrize(
@@ -150,7 +139,7 @@ def test_truncated_files(stitching: Path, keep: int) -> None:
 )
 def test_what_is_no_file_of_weights(stitching: Path, content: bytes) -> None:
     stitching.write_bytes(content)
-    refusal(lambda: load_parts(stitching.parents[2]))
+    refusal(lambda: read_parts(stitching))
 
 
 class Trap:
@@ -167,7 +156,7 @@ class Trap:
 def test_a_crafted_file_runs_nothing(stitching: Path, tmp_path: Path, legacy: bool) -> None:
     touched = tmp_path / "touched"
     torch.save({"retarget_shoulder": Trap(touched)}, stitching, _use_new_zipfile_serialization=not legacy)
-    assert "nothing in it was run" in refusal(lambda: load_parts(stitching.parents[2])).message
+    assert "nothing in it was run" in refusal(lambda: read_parts(stitching)).message
     assert not touched.exists()
     torch.load(stitching, weights_only=False)  # the trap does work
     assert touched.exists()
@@ -179,7 +168,7 @@ def test_other_contents_are_named(stitching: Path) -> None:
 
     def message(part: Any) -> str:
         torch.save({**whole, "retarget_eye": part}, stitching)
-        return refusal(lambda: RetargetingNetworks.load(stitching.parents[2])).message
+        return refusal(lambda: networks_of(stitching)).message
 
     eye = whole["retarget_eye"]
     assert message(None) == f"{STITCHING}.pth lacks the part retarget_eye."
@@ -200,7 +189,7 @@ def test_other_contents_are_named(stitching: Path) -> None:
     lacking = {name: value for name, value in eye.items() if name not in (key, "module.mlp.0.bias")}
     assert message(lacking) == "The weights of retarget_eye lack mlp.0.bias and 1 more."
     torch.save([1, 2], stitching)
-    assert "lacks the part" in refusal(lambda: load_parts(stitching.parents[2])).message
+    assert "lacks the part" in refusal(lambda: read_parts(stitching)).message
     torch.save(3, stitching)
     assert "holds no weights" in refusal(lambda: load_state(stitching)).message
 

@@ -13,6 +13,7 @@ import pytest
 
 from backend.engines import choose
 from backend.errors import EngineError
+from backend.models import find
 from backend.options import Options
 from tests.backend import generated_weights as weights
 
@@ -22,7 +23,6 @@ from torch import Tensor  # noqa: E402
 
 from backend.engines.neural import NeuralAppearance, NeuralEngine, fault_on  # noqa: E402
 from backend.networks import renderers  # noqa: E402
-from backend.networks.checkpoints import FILES  # noqa: E402
 from backend.networks.generator import SpadeGenerator  # noqa: E402
 from backend.networks.layers import SpectralConv2d, fold_spectral_norms  # noqa: E402
 from backend.networks.warping import DenseMotionNetwork  # noqa: E402
@@ -67,7 +67,7 @@ def drawing(tmp_path: Path) -> Iterator[Any]:
     """An engine that draws with `Drawn`, eight frames at a time."""
     weights.write(tmp_path, ("stitching_retargeting_module",))
     name = "stitching_retargeting_module"
-    engine: Any = NeuralEngine({name: tmp_path / "liveportrait" / FILES[name] / f"{name}.pth"})
+    engine: Any = NeuralEngine({name: weights.weights_path(tmp_path, name)})
     engine._batch = 8
     yield engine
 
@@ -108,7 +108,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_frame(drawing: Any) -> None
     drawing._renderer = Drawn(memory=0)
     with pytest.raises(EngineError, match="memory.*too small") as caught:
         drawn_levels(drawing, keypoints([0]), [1.0])
-    assert "\n" not in str(caught.value) and "--device cpu" in caught.value.hint
+    assert "\n" not in str(caught.value) and "--engine mesh" in caught.value.hint
 
 
 def test_a_driver_that_fails_is_one_line() -> None:
@@ -118,6 +118,46 @@ def test_a_driver_that_fails_is_one_line() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(EngineError, match="too small"), fault_on("cuda"):
         raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(EngineError, match="cpu device is too small"), fault_on("cpu"):
+        torch.empty(1 << 60)
+    with pytest.raises(EngineError, match="mps device is too small"), fault_on("mps"):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 17.0 GB)")
+
+
+def test_a_driver_that_fails_while_drawing_is_one_line_too(drawing: Any) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might")
+
+    drawing.device = "cuda"
+    drawing._on_device = lambda array: torch.from_numpy(array.copy())
+    drawing._renderer = Drawn()
+    drawing._renderer.draw = fail
+    drawing._mlps.stitch = fail
+    for call in (
+        lambda: drawn_levels(drawing, keypoints([0]), [1.0, 2.0]),
+        lambda: drawing.stitch(keypoints([0]), keypoints([0])),
+    ):
+        with pytest.raises(EngineError, match="^The cuda device failed: CUDA error: an illegal") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_auto_goes_on_with_the_mesh_engine_when_weights_turn_out_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their outline is right, so only reading them shows it."""
+    weights.write(tmp_path)
+    path = weights.weights_path(tmp_path, "motion_extractor")
+    state = torch.load(path, weights_only=True)
+    next(value for value in state.values() if value.is_floating_point()).fill_(torch.nan)
+    torch.save(state, path)
+    found = find(Options(engine="neural", models=tmp_path, device="cpu"))
+    monkeypatch.setattr("backend.engines.find", lambda options: found)  # as if there were a GPU
+    choice = choose(Options(models=tmp_path))
+    assert choice.engine.name == "mesh"
+    assert "motion_extractor are not finite" in choice.why and "models download" in choice.why
+    with pytest.raises(EngineError, match="not finite"):
+        choose(Options(engine="neural", models=tmp_path)).engine.measure(np.zeros((1, 256, 256, 3), np.uint8))
 
 
 def test_half_precision_is_checked() -> None:
