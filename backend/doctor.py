@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -59,7 +59,16 @@ def examine(options: Options) -> Findings:
     add(Finding("machine", f"{platform.system()} {platform.machine()}, {_cores()} processor cores"))
     for package in PACKAGES:
         add(_package(package))
-    for check in (_codecs, _face_models, _face_search, lambda: _engine(options), _library, _temporary_space):
+    checks = (
+        _codecs,
+        _face_models,
+        _face_search,
+        lambda: _neural_engine(options),
+        lambda: _engine(options),
+        _library,
+        _temporary_space,
+    )
+    for check in checks:
         add(_guarded(check))
     return findings
 
@@ -176,6 +185,16 @@ def _engine(options: Options) -> Finding:
 
     choice = choose(options)
     return Finding("engine", f"{choice.engine.name} on {choice.engine.device}: {choice.why}")
+
+
+def _neural_engine(options: Options) -> Finding:
+    """Whether LivePortrait's own networks could run, whichever engine the options would choose."""
+    from backend.models import FoundModels, find
+
+    found = find(options if options.engine == "auto" else replace(options, engine="neural"))
+    if isinstance(found, FoundModels):
+        return Finding("neural engine", f"can run: {found.why}")
+    return Finding("neural engine", f"cannot run: {found.why}", "note", found.advice)
 
 
 def _library() -> Finding:

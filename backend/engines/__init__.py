@@ -83,7 +83,7 @@ def choose(options: Options) -> Choice:
         elif options.engine == "neural":
             raise EngineError(f"The neural engine cannot run here: {found.why}.", found.advice)
         else:
-            reason = found.why
+            reason = f"{found.why}. {found.advice}"
         why = f"the embedded engine, since the neural one cannot run here: {reason}"
     from .mesh import MeshEngine
 

@@ -206,6 +206,17 @@ def test_doctor_says_what_to_do_about_a_lack(
     assert "a-package-nobody-has" in told and "Reinstall" in told
 
 
+def test_doctor_says_why_the_neural_engine_cannot_run_and_what_changes_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whatever the machine: here there are no weights."""
+    main(["doctor", "--device", "cpu", "--engine", "neural", "--models", str(tmp_path), "--json"])
+    lines = {line["subject"]: line for line in json.loads(capsys.readouterr().out)["findings"]}
+    neural = lines["neural engine"]
+    assert neural["state"] == "note" and neural["found"].startswith("cannot run: ")
+    assert "python -m backend models download" in neural["advice"] or "profile" in neural["advice"]
+
+
 def test_doctor_about_an_engine_that_cannot_run_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--engine", "neural", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
