@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from websockets import frames, utils
 
+from backend.bench import wire
 from backend.bench.material import Material
 from backend.bench.report import Report
 from backend.errors import LivePortraitError
@@ -119,27 +120,34 @@ def _upload(report: Report, remote: Remote, scratch: Path, quick: bool) -> None:
 
 
 def _download(report: Report, remote: Remote, material: Material, scratch: Path, quick: bool) -> None:
-    """A finished job is delivered again, so that nothing but delivery is measured."""
+    """A finished job is delivered again, so that nothing but delivery is measured.
+
+    In the same run the same bytes go without the backend: how far it is from what the machine can do now.
+    """
     picture = cv2.imread(str(material.portrait(512)))
     assert picture is not None
     noise = np.random.default_rng(1).integers(0, 256, (LARGE, LARGE, 3), np.uint8)
     noise[LARGE // 4 : LARGE // 4 + 512, LARGE // 4 : LARGE // 4 + 512] = picture
     source = scratch / "noise.png"
     cv2.imwrite(str(source), noise)
+    count = 4 if quick else FRAMES
     asked = {
         "source": remote.input(source),
         "driving": {"library": "talk"},
-        "options": {"frames": [0, 4 if quick else FRAMES]},
+        "options": {"frames": [0, count]},
     }
     job = remote.ask("animate", asked)["job"]
-    remote.drain(job)
+    size = remote.drain(job)
     rates = []
     for _ in range(4):
         remote.ask("job.resume", {"job": job})
         began = time.perf_counter()
-        size = remote.drain(job)
+        remote.drain(job)
         rates.append(size / (time.perf_counter() - began) / 1e6)
     report.add(GROUP, f"PNG frames of {LARGE} px to the client", max(rates), "MB/s", at_least=400)
+    for kind in ("websockets", "socket"):
+        name = f"the same bytes over a bare {kind.removesuffix('s')}"
+        report.add(GROUP, name, wire.rate(kind, size // count, count), "MB/s")
 
 
 def _soak(report: Report, url: str, pid: int, material: Material, scratch: Path, quick: bool) -> None:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 REFUSED = 1008
 FORGIVING = 60.0  # seconds after which wrong tokens do not count any more
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds that a wrong token waits for its end, doubled each time
+# Bytes of a WebSocket frame. A message of many MB in one frame is copied at its whole size five times on its
+# way; in frames that fit into a processor's cache it goes nearly twice as fast.
+FRAGMENT = 256 << 10
 
 log = logging.getLogger("backend.server")
 
@@ -68,9 +71,19 @@ class Connection:
     async def send(self, message: str | bytes) -> None:
         """Waits while the client is behind. Raises Detached."""
         try:
-            await self._socket.send(message)
+            if isinstance(message, str) or len(message) <= FRAGMENT:
+                await self._socket.send(message)
+            else:
+                await self._send_fragments(memoryview(message))
         except ConnectionClosed:
             raise Detached from None
+
+    async def _send_fragments(self, message: memoryview) -> None:
+        """Whoever asked may be cancelled; half a message would be the end of the connection."""
+        pieces = [message[at : at + FRAGMENT] for at in range(0, len(message), FRAGMENT)]
+        sending = asyncio.ensure_future(self._socket.send(pieces))
+        sending.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, whoever asks
+        await asyncio.shield(sending)
 
     async def close(self, code: int, reason: str) -> None:
         await self._socket.close(code, reason)
