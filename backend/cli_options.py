@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         help="of the released program, for --compatibility upstream; otherwise both do the same",
     )
     motion.add_argument(
-        "--multiplier", type=number(), default=default.multiplier, help="strength of the motion [1]"
+        "--multiplier", type=Number(), default=default.multiplier, help="strength of the motion [1]"
     )
     motion.add_argument(
         "--region", choices=REGIONS, default=default.region, help="what moves; the rest stays [all]"
@@ -61,10 +60,10 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     _flag(motion, "lip-retargeting", default.lip_retargeting, "open the lips as far as the driver's")
     _flag(motion, "lock-scale", default.lock_scale, "do not follow the driver towards and from the camera")
     motion.add_argument(
-        "--eye-gain", type=number(), default=default.eye_gain, help="strength of the eyes' motion [1]"
+        "--eye-gain", type=Number(), default=default.eye_gain, help="strength of the eyes' motion [1]"
     )
     motion.add_argument(
-        "--lip-gain", type=number(), default=default.lip_gain, help="strength of the lips' motion [1]"
+        "--lip-gain", type=Number(), default=default.lip_gain, help="strength of the lips' motion [1]"
     )
     motion.add_argument(
         "--smoothing",
@@ -100,7 +99,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     _flag(clips, "silence-lips", default.silence_lips, "let its lips rest before the driving moves them")
     clips.add_argument(
         "--observation-variance",
-        type=number(minimum=0),
+        type=Number(minimum=0),
         default=default.observation_variance,
         metavar="VALUE",
         help="smoothing in upstream compatibility [3e-7]",
@@ -143,7 +142,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         unit = f" {control.unit}" if control.unit else ""
         sliders.add_argument(
             control.flag,
-            type=number(control.minimum, control.maximum),
+            type=Number(control.minimum, control.maximum),
             metavar="VALUE",
             dest=f"control_{control.name}",
             default=None,
@@ -221,15 +220,15 @@ def _add_driving_crop(parser: argparse.ArgumentParser) -> None:
 def _add_square(group: Any, prefix: str, whose: str, scale: float, x: float, y: float) -> None:
     group.add_argument(
         f"--{prefix}-scale",
-        type=number(above=0),
+        type=Number(above=0),
         default=scale,
         help=f"side of {whose} crop in face sizes [{scale:g}]",
     )
     group.add_argument(
-        f"--{prefix}-x", type=number(), default=x, help=f"shift to the right, in sides of the crop [{x:g}]"
+        f"--{prefix}-x", type=Number(), default=x, help=f"shift to the right, in sides of the crop [{x:g}]"
     )
     group.add_argument(
-        f"--{prefix}-y", type=number(), default=y, help=f"shift downwards, in sides of the crop [{y:g}]"
+        f"--{prefix}-y", type=Number(), default=y, help=f"shift downwards, in sides of the crop [{y:g}]"
     )
 
 
@@ -267,25 +266,28 @@ def _flag(group: Any, name: str, default: bool | None, what: str) -> None:
     group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=what + shown)
 
 
-def number(
-    minimum: float = -math.inf, maximum: float = math.inf, above: float = -math.inf
-) -> Callable[[str], float]:
-    """A reader of finite numbers within a range."""
+@dataclass(frozen=True)
+class Number:
+    """A reader of finite numbers within a range. Frozen and open to reading: the add-on's table of options is
+    made from these ranges.
+    """
 
-    def read(text: str) -> float:
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    above: float = -math.inf
+
+    def __call__(self, text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-        if not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(f"{text} is outside {minimum:g} to {maximum:g}")
-        if value <= above:
-            raise argparse.ArgumentTypeError(f"{text} has to be above {above:g}")
+        if not self.minimum <= value <= self.maximum:
+            raise argparse.ArgumentTypeError(f"{text} is outside {self.minimum:g} to {self.maximum:g}")
+        if value <= self.above:
+            raise argparse.ArgumentTypeError(f"{text} has to be above {self.above:g}")
         return value
-
-    return read
 
 
 def whole_number(text: str) -> int:
@@ -315,7 +317,7 @@ def smoothing(text: str) -> float | str:
     if text in ("off", "auto"):
         return text
     try:
-        return number(minimum=0)(text)
+        return Number(minimum=0)(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is not off, auto or a number from 0") from None
 
