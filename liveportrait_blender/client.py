@@ -12,11 +12,9 @@ Backend/PROTOCOL.md is the contract. `websockets` is imported when a connection 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
-import os
 import queue
 import ssl
 import threading
@@ -25,11 +23,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .client_jobs import BackendError, Event, Job, Reply, binary, connection, error_of, keep, unpacked
+from .client_greeting import greet
+from .client_jobs import (
+    NOT_A_BACKEND,
+    BackendError,
+    Event,
+    Job,
+    Reply,
+    binary,
+    connection,
+    error_of,
+    keep,
+    unpacked,
+)
+from .client_upload import upload
 
-PROTOCOL = 1
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a connection is tried again
-CHUNK = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +71,8 @@ class Client:
         self._session: str | None = None
         self._numbers = itertools.count(1)
         self._replies: dict[int, Reply] = {}
-        self._jobs, self._naming = (
-            dict[str, Job](),
-            dict[int, Job](),
-        )  # by number; by request that will name it
+        self._jobs: dict[str, Job] = {}  # by number
+        self._naming: dict[int, Job] = {}  # by the request that will name it
         self._lock = threading.Lock()
         self._ready, self._stopping = threading.Event(), threading.Event()
         self._outgoing: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -74,7 +81,9 @@ class Client:
     # --- for the caller -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect, on a thread of its own."""
+        """Connect, on a thread of its own; once is enough."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._run, name="liveportrait-client", daemon=True)
         self._thread.start()
 
@@ -83,6 +92,14 @@ class Client:
         if not self._ready.wait(timeout) or self.error is not None:
             raise self.error or BackendError("timeout", "The backend cannot be reached.", "Is it running?")
         return self.welcome
+
+    @property
+    def connected(self) -> bool:
+        return self._ready.is_set() and self.error is None
+
+    def move(self, url: str, token: str) -> None:
+        """The backend is somewhere else now: where the next connection goes."""
+        self._url, self._token = url, token
 
     def close(self, timeout: float = 5.0) -> None:
         """End the connection and the thread."""
@@ -137,22 +154,7 @@ class Client:
 
     def upload(self, path: Path) -> str:
         """Bring a file to the backend unless it is there: its SHA-256. Waits; raises BackendError."""
-        try:
-            with path.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-                size = stream.seek(0, os.SEEK_END)
-                begun = self.call("upload.begin", {"sha256": sha256, "size": size, "name": path.name})
-                if begun.get("have"):
-                    return sha256
-                offset = stream.seek(begun["offset"])
-                while block := stream.read(min(begun["chunk"], CHUNK)):
-                    header = {"type": "upload", "upload": begun["upload"], "offset": offset}
-                    self._send_binary(header, block)
-                    offset += len(block)
-        except OSError as error:
-            raise BackendError("bad-input", f"{path.name} cannot be read: {error.strerror}.") from error
-        self.call("upload.finish", {"upload": begun["upload"]}, timeout=max(self._timeout, 120.0))
-        return sha256
+        return upload(path, self.call, self._send_binary, max(self._timeout, 120.0))
 
     def start_job(self, method: str, folder: Path, first_frame: int = 0, **params: Any) -> Job:
         """Begin a job; its inputs (Paths in `params`) are prepared on a thread. Returns at once."""
@@ -173,6 +175,7 @@ class Client:
         threading.Thread(target=self._prepare, args=(job,), name="liveportrait-job", daemon=True).start()
 
     def _prepare(self, job: Job) -> None:
+        sent = False
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
             params = {
@@ -183,13 +186,28 @@ class Client:
                 params["first_frame"] = job.next_frame
             if job.cancelled:
                 raise BackendError("cancelled", "Cancelled.")
+            sent = True
             self._send_request(job.method, params, job).result(self._timeout)
         except BackendError as error:
-            if error.code != "lost":  # then it is submitted again once there is a connection
+            if error.code != "lost":
                 self._finish(job, "cancelled" if error.code == "cancelled" else "failed", None, error)
+            elif not sent:
+                self._submit_again(job)
         except OSError as error:
             fault = BackendError("output", f"{job.folder} cannot be written: {error.strerror}.")
             self._finish(job, "failed", None, fault)
+
+    def _submit_again(self, job: Job) -> None:
+        """The connection was lost while its inputs went over; the next one has it."""
+        self._stopping.wait(0.2)
+        with self._lock:
+            error, ready = self.error, self._ready.is_set()
+            if error is None and not ready:
+                self._naming[next(self._numbers)] = job
+        if error is not None:
+            self._finish(job, "failed", None, error)
+        elif ready:
+            self._submit(job)
 
     def _finish(
         self, job: Job, state: str, result: dict[str, Any] | None, error: BackendError | None
@@ -212,7 +230,7 @@ class Client:
                     self._receive()
                 reason = "the connection ended"
             except BackendError as error:
-                if error.code in ("unauthorized", "protocol-mismatch", "unavailable"):
+                if error.code in ("unauthorized", "protocol-mismatch", "unavailable", "not-a-backend"):
                     self._give_up(error)
                     return
                 reason = error.message
@@ -228,22 +246,10 @@ class Client:
         self._give_up(BackendError("lost", "The connection was closed."), quiet=True)
 
     def _greet(self) -> None:
-        from websockets.exceptions import ConnectionClosed
-
-        who = {"name": self._name, "pid": os.getpid()}
-        hello: dict[str, Any] = {"token": self._token, "protocol": PROTOCOL, "client": who}
-        if self._session is not None:
-            hello["session"] = self._session
-        try:
-            self.welcome = self._ask("hello", hello)
-            self.local = self._prove() if self._try_local else False
-        except ConnectionClosed as closed:
-            if closed.rcvd is not None and closed.rcvd.code == 1008:
-                raise BackendError(
-                    "unauthorized", "The backend does not know this client.", "Check the token."
-                ) from closed
-            raise
-        resumed, self._session = bool(self.welcome["resumed"]), str(self.welcome["session"])
+        self.welcome, self.local = greet(
+            self._socket, self._token, self._name, self._session, self._try_local, self._timeout
+        )
+        resumed, self._session = bool(self.welcome.get("resumed")), str(self.welcome["session"])
         self._outgoing = queue.SimpleQueue()
         with self._lock:
             lost, unnamed = dict(self._jobs), list(self._naming.values())
@@ -257,30 +263,14 @@ class Client:
         self.events.put(Event("connected", None, self.welcome))
         # Go on with the jobs that the lost connection had.
         for number, job in lost.items():
-            if resumed:
+            if resumed and job.cancelled:
+                self.request("job.cancel", {"job": number})
+            elif resumed:
                 self.request("job.resume", {"job": number, "first_frame": job.next_frame})
             else:
                 self._submit(job)
         for job in unnamed:
             self._submit(job)
-
-    def _ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A request before anything else goes over the socket."""
-        self._socket.send(json.dumps({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}))
-        message = json.loads(self._socket.recv(timeout=self._timeout))
-        if "error" in message:
-            raise error_of(message["error"])
-        return dict(message["result"])
-
-    def _prove(self) -> bool:
-        try:
-            nonce = Path(self.welcome["nonce_file"]).read_text("ascii")
-        except (OSError, ValueError):
-            return False
-        try:
-            return bool(self._ask("prove", {"nonce": nonce})["local"])
-        except BackendError:
-            return False
 
     def _lose(self, reason: str) -> None:
         was_ready = self._ready.is_set()
@@ -340,10 +330,14 @@ class Client:
 
     def _receive(self) -> None:
         for message in self._socket:
-            if isinstance(message, bytes):
-                self._take_binary(*unpacked(message))
-            else:
-                self._take(json.loads(message))
+            try:
+                if isinstance(message, bytes):
+                    self._take_binary(*unpacked(message))
+                else:
+                    self._take(json.loads(message))
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                log.warning("Not the protocol: %r", message[:200], exc_info=True)
+                raise NOT_A_BACKEND from error
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" in message:

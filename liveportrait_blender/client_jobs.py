@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_MESSAGE = 256 << 20
+PNG = b"\x89PNG\r\n\x1a\n"
+FILES = ("motion.npz", "result.mp4")  # that a job may send
 
 
 class BackendError(Exception):
@@ -21,6 +23,13 @@ class BackendError(Exception):
     def __init__(self, code: str, message: str, hint: str = "", details: Any = "") -> None:
         super().__init__(f"{message} {hint}".strip())
         self.code, self.message, self.hint, self.details = code, message, hint, details
+
+
+NOT_A_BACKEND = BackendError(
+    "not-a-backend",
+    "What answers is no backend of this add-on.",
+    "Check the address; update the add-on and the backend to the same version.",
+)
 
 
 @dataclass(frozen=True)
@@ -118,21 +127,33 @@ def unpacked(message: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 def keep(job: Job, header: Mapping[str, Any], payload: memoryview) -> Path | None:
-    """Write a frame, or a part of a file: its path once it is whole. Raises OSError."""
+    """Write a frame, or a part of a file: its path once it is whole.
+
+    Raises OSError, and ValueError or another of such a kind for what no backend sends.
+    """
     if header["type"] == "frame":
         suffix = "png" if header["format"] == "png" else "raw"
-        path = job.folder / f"{int(header['index']):06d}.{suffix}"
+        index = header["index"]
+        if type(index) is not int or not 0 <= index <= job.next_frame:
+            raise ValueError(f"a frame that is not the next: {index!r}")
+        if suffix == "png" and payload[:8] != PNG:
+            raise ValueError("a frame that is no PNG file")
+        path = job.folder / f"{index:06d}.{suffix}"
         _write(path, payload)
-        job.next_frame = int(header["index"]) + 1
+        job.next_frame = index + 1
         return path
     if header["type"] != "file":
         return None
-    name = Path(str(header["name"])).name  # never out of the folder, whatever it says
+    name, offset, size = header["name"], header["offset"], header["size"]
+    if name not in FILES:  # never out of the folder, whatever it says
+        raise ValueError(f"a file that was not asked for: {name!r}")
     part = job.folder / f".{name}.part"
-    with part.open("r+b" if header["offset"] else "wb") as stream:
-        stream.seek(header["offset"])
+    if offset > (part.stat().st_size if offset else 0):
+        raise ValueError("a part of a file that does not follow the last")
+    with part.open("r+b" if offset else "wb") as stream:
+        stream.seek(offset)
         stream.write(payload)
-    if header["offset"] + len(payload) < header["size"]:
+    if offset + len(payload) < size:
         return None
     part.replace(job.folder / name)
     return job.folder / name
