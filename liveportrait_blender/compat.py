@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import bpy
@@ -43,3 +44,109 @@ def install_exit_hook(function: Callable[[], None]) -> Callable[[], None]:
 
     handlers.append(before_exit)
     return lambda: handlers.remove(before_exit) if before_exit in handlers else None
+
+
+def action_slot(id_block: Any, action: Any, create: bool = False) -> Any:
+    """The slot of `action` that animates `id_block`; None if there is none, and always before 4.4.
+
+    The one that is assigned, else one that was made for it (by identifier), else with `create` a new one.
+    """
+    if bpy.app.version < (4, 4, 0):
+        return None
+    data = id_block.animation_data
+    if data is not None and data.action == action and data.action_slot is not None:
+        return data.action_slot
+    for slot in action.slots:
+        if slot.target_id_type == id_block.id_type and slot.name_display == id_block.name:
+            return slot
+    return action.slots.new(id_type=id_block.id_type, name=id_block.name) if create else None
+
+
+def channelbag(id_block: Any, action: Any, create: bool = False) -> Any:
+    """What has `.fcurves` and `.groups` for `id_block` in `action`, or None if nothing there animates it.
+
+    Before 4.4 that is the action itself.
+    """
+    if bpy.app.version < (4, 4, 0):
+        return action
+    slot = action_slot(id_block, action, create)
+    if slot is None:
+        return None
+    if not action.layers:
+        if not create:
+            return None
+        action.layers.new("Layer")
+    layer = action.layers[0]
+    if not layer.strips:
+        if not create:
+            return None
+        layer.strips.new(type="KEYFRAME")
+    return layer.strips[0].channelbag(slot, ensure=create)
+
+
+def assign_action(id_block: Any, action: Any) -> None:
+    """Have `action` animate `id_block`, through the slot that is meant for it."""
+    data = id_block.animation_data or id_block.animation_data_create()
+    slot = action_slot(id_block, action, create=True)
+    data.action = action
+    if slot is not None:
+        data.action_slot = slot
+
+
+def all_strips(sequence_editor: Any) -> Any:
+    """The strips of a sequence editor and of its meta strips."""
+    return sequence_editor.strips_all if bpy.app.version >= (4, 4, 0) else sequence_editor.sequences_all
+
+
+def strip_range(strip: Any) -> tuple[int, int, bool]:
+    """(first, stop, whole): the half-open part of a strip's own pictures that its handles leave.
+
+    A strip that is stretched to the scene's rate shows fewer or more scene frames than it has pictures.
+    """
+    if bpy.app.version >= (5, 2, 0):  # the names that 6.0 will have alone
+        count, shown, skipped = strip.content_duration, strip.duration, strip.content_trim_start
+        before, after = strip.left_handle_offset, strip.right_handle_offset
+    else:
+        count, shown = strip.frame_duration, strip.frame_final_duration
+        before, after = strip.frame_offset_start, strip.frame_offset_end
+        skipped = strip.animation_offset_start
+    scale = count / max(before + shown + after, 1)
+    first, stop = max(round(before * scale), 0), min(round(count - after * scale), count)
+    whole = before <= 0 and after <= 0 and not skipped
+    return first + skipped, max(stop, first + 1) + skipped, whole
+
+
+@contextlib.contextmanager
+def written_as_png(settings: Any) -> Iterator[None]:
+    """For a moment, output settings that write an 8-bit PNG with alpha."""
+    names = ["media_type"] if bpy.app.version >= (5, 0, 0) else []
+    names += ["file_format", "color_mode", "color_depth"]
+    before = {name: getattr(settings, name) for name in names}
+    try:
+        for name, value in zip(names, ["IMAGE", "PNG", "RGBA", "8"][4 - len(names) :], strict=True):
+            setattr(settings, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(settings, name, value)
+
+
+def content_length(strip: Any) -> int:
+    """How many scene frames a strip's content would fill without its handles."""
+    return strip.content_duration if bpy.app.version >= (5, 2, 0) else strip.frame_duration
+
+
+def place_sound(strip: Any, start: int, frames: int, skipped: int) -> None:
+    """Let a strip of sound begin at scene frame `start`, without its first `skipped` frames, for `frames`."""
+    rest = max(content_length(strip) - skipped - frames, 0)
+    if bpy.app.version >= (5, 2, 0):
+        strip.content_start = start - skipped
+        strip.left_handle_offset, strip.right_handle_offset = skipped, rest
+    else:
+        strip.frame_start = start - skipped
+        strip.frame_offset_start, strip.frame_offset_end = skipped, rest
+
+
+def rate(scene: Any) -> float:
+    """A scene's frames a second."""
+    return scene.render.fps / scene.render.fps_base

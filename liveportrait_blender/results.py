@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Results: where their frames lie, and how they come into the file.
+
+A result is an image: a sequence of frames in a folder of its own, with what made it in `image.liveportrait`.
+Planes and materials show it. A job writes into a new folder (`new_folder`) and lands when it is done (`land`,
+or the operator liveportrait.apply_result). A result that is made again gets another folder and image, which
+takes the old one's place everywhere: what fails or is cancelled changes nothing, and undo brings it back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from . import image_plane, paths, sound
+from .names import UserError
+
+FOLDER = "liveportrait"  # beside the .blend
+USER_FOLDER = "results"  # in the user folder, for a .blend that has no place yet
+KINDS = ("PLANE", "OBJECT", "IMAGES")
+FRAME = re.compile(r"\d{6,}\.png")
+LONGEST_NAME = 60
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no folder of Windows's
+
+
+@dataclass(frozen=True)
+class Landing:
+    """A result that is to come into the file. Plain data: it outlives undo, and a job can hold it.
+
+    folder: absolute, with 000000.png ... kind: of KINDS. scene, target: by name and session_uid; target is
+    the object that an OBJECT result is put on. replaces: the session_uid of the image of the result that this
+    one replaces, 0 for a new one. result: what the backend said (result.json). source, driving: what made it,
+    for people and for Animate Again; recipe: the whole request. sound: a file whose sound goes into the
+    sequencer, "" for none, heard from `sound_start` seconds on. select: make the plane the active object.
+    """
+
+    folder: str
+    name: str
+    kind: str
+    start_frame: int
+    scene: str
+    scene_uid: int
+    target: str = ""
+    target_uid: int = 0
+    replaces: int = 0
+    result: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    driving: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    sound: str = ""
+    sound_start: float = 0.0
+    select: bool = True
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Landing:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What has come into the file. owner: the plane, or the object that shows it now; may be None."""
+
+    image: Any
+    owner: Any = None
+    strip: Any = None
+
+
+def new_folder(context: Any, name: str) -> Path:
+    """A new, empty folder for a result of that name; it never existed before. Raises UserError.
+
+    Beside the .blend; in the user folder while the file is not saved or where its place cannot be written.
+    """
+    wanted = folder_name(name)
+    roots = [paths.user_folder(USER_FOLDER)]
+    if bpy.data.filepath:
+        roots.insert(0, Path(bpy.data.filepath).parent / FOLDER)
+    fault: OSError | None = None
+    for root in roots:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            return _made(root, wanted)
+        except OSError as error:
+            fault = error
+    assert fault is not None
+    raise UserError(
+        f"No folder can be made for the frames: {fault.strerror}.", "Save the file somewhere else."
+    ) from fault
+
+
+def folder_name(name: str) -> str:
+    """A name that can be a folder's on every system."""
+    plain = unicodedata.normalize("NFC", name)
+    plain = "".join("_" if one in '<>:"/\\|?*' or not one.isprintable() else one for one in plain)
+    plain = plain.strip(" .")[:LONGEST_NAME].rstrip(" .")
+    return f"_{plain}" if RESERVED.fullmatch(plain) else plain or "result"
+
+
+def _made(root: Path, name: str) -> Path:
+    number = 1
+    while True:
+        folder = root / (name if number == 1 else f"{name}_{number:03d}")
+        try:
+            folder.mkdir()  # the one step that tells two jobs apart
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def frames_in(folder: Path) -> int:
+    """How many frames there are from 000000.png on without a gap."""
+    try:
+        names = {entry.name for entry in folder.iterdir() if FRAME.fullmatch(entry.name)}
+    except OSError:
+        return 0
+    count = 0
+    while f"{count:06d}.png" in names:
+        count += 1
+    return count
+
+
+# --- finding results ----------------------------------------------------------------------------------------
+
+
+def all_results() -> list[Any]:
+    """The images of this file that are results, by name."""
+    return [image for image in bpy.data.images if image.liveportrait.is_result]
+
+
+def of_object(owner: Any) -> Any:
+    """The image of the result that an object shows, or None. Cheap: for draw and poll."""
+    for slot in getattr(owner, "material_slots", ()):
+        tree = slot.material.node_tree if slot.material else None
+        for node in tree.nodes if tree else ():
+            image = getattr(node, "image", None)
+            if image is not None and image.liveportrait.is_result:
+                return image
+    return None
+
+
+def active(context: Any) -> Any:
+    """The image of the active object's result; the only one in the file where it has none; or None."""
+    found = of_object(context.active_object) if context.active_object else None
+    if found is None:
+        every = all_results()
+        found = every[0] if len(every) == 1 else None
+    return found
+
+
+def folder_of(image: Any) -> Path:
+    """The folder that an image's frames lie in."""
+    return Path(bpy.path.abspath(image.filepath, library=image.library)).parent
+
+
+def outside(image: Any) -> bool:
+    """Whether a result would stay behind when the .blend and its folder are moved or sent. Cheap."""
+    path = image.filepath
+    return not path.startswith("//") or path.startswith(("//..", "//\\.."))
+
+
+def scene_of(landing: Landing) -> Any:
+    """The scene that a result is for. Raises UserError when its file was closed or it was deleted."""
+    scene = by_uid(bpy.data.scenes, landing.scene_uid)
+    if scene is None:
+        raise UserError(
+            f'The scene "{landing.scene}" of this result is no longer open.',
+            f"Its frames are kept in {landing.folder}.",
+        )
+    return scene
+
+
+def by_uid(collection: Any, uid: int) -> Any:
+    """The datablock with a session_uid, or None. A file that was opened anew has other ones."""
+    return next((one for one in collection if uid and one.session_uid == uid), None)
+
+
+# --- landing ------------------------------------------------------------------------------------------------
+
+
+def land(context: Any, landing: Landing) -> Landed:
+    """Bring a result into the file, for an operator with UNDO. Raises UserError, changing nothing."""
+    scene = scene_of(landing)
+    folder = Path(landing.folder)
+    frames = frames_in(folder)
+    if not frames:
+        raise UserError("The result has no frames.", "Animate again.")
+    before = by_uid(bpy.data.images, landing.replaces)
+    target = by_uid(bpy.data.objects, landing.target_uid)
+    if before is None and landing.kind == "OBJECT":
+        if target is None:
+            raise UserError(
+                f'The object "{landing.target}" is gone.', f"The frames are kept in {landing.folder}."
+            )
+        if target.type != "MESH":
+            raise UserError(f'"{target.name}" is not a mesh.', "Choose an image plane as the result.")
+    try:
+        image = image_plane.load_sequence(folder, landing.name)
+    except RuntimeError as error:
+        raise UserError(f"The frames in {folder} cannot be read.", "Animate again.") from error
+    _remember(image, landing, frames)
+    if before is not None:
+        owner = _replace(before, image)
+    elif landing.kind == "IMAGES":
+        image.use_fake_user = True  # nothing else keeps it in the file
+        owner = None
+    else:
+        material = image_plane.portrait_material(landing.name, image, frames, landing.start_frame)
+        if landing.kind == "OBJECT":
+            owner = target
+            image_plane.put_on(owner, material)
+        else:
+            owner = _add_plane(context, scene, landing, image, material)
+    return Landed(image, owner, _hear(scene, image, landing, frames))
+
+
+def _remember(image: Any, landing: Landing, frames: int) -> None:
+    said = image.liveportrait
+    said.is_result = True
+    said.frames, said.start_frame, said.kind = frames, landing.start_frame, landing.kind
+    said.fps = float(landing.result.get("fps") or 0.0)
+    said.source, said.driving = landing.source, landing.driving
+    said.recipe, said.summary = json.dumps(landing.recipe), json.dumps(landing.result)
+    if landing.result:
+        _write_summary(folder_of(image), landing.result)
+
+
+def _write_summary(folder: Path, result: Mapping[str, Any]) -> None:
+    """result.json beside the frames, as the command line writes it; that it is missing harms nothing."""
+    try:
+        path = folder / "result.json"
+        if not path.exists():
+            path.write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
+    except OSError:
+        pass
+
+
+def _replace(before: Any, image: Any) -> Any:
+    """Let a result take the place of another everywhere: an object that shows it, or None."""
+    said, name = image.liveportrait, before.name
+    said.kind, said.strip = before.liveportrait.kind, before.liveportrait.strip
+    for _, node in image_plane.texture_nodes(before):
+        image_plane.set_timing(node.image_user, said.frames, said.start_frame)
+    image_plane.fit_planes(before, image)
+    image.use_fake_user = before.use_fake_user
+    before.user_remap(image)
+    bpy.data.images.remove(before)
+    image.name = name
+    return next(iter(image_plane.objects_with(image)), None)
+
+
+def _add_plane(context: Any, scene: Any, landing: Landing, image: Any, material: Any) -> Any:
+    owner = image_plane.plane(landing.name, image, material)
+    here = context.scene == scene
+    (context.collection if here else scene.collection).objects.link(owner)
+    owner.location = scene.cursor.location
+    if here and landing.select and context.mode == "OBJECT":
+        for other in context.selected_objects:
+            other.select_set(False)
+        if owner.name in context.view_layer.objects:  # not where the collection is excluded
+            owner.select_set(True)
+            context.view_layer.objects.active = owner
+    return owner
+
+
+def _hear(scene: Any, image: Any, landing: Landing, frames: int) -> Any:
+    said = image.liveportrait
+    if not landing.sound:
+        return None
+    strip = sound.put(
+        scene, landing.sound, landing.name, landing.start_frame, frames, landing.sound_start, said.strip
+    )
+    said.strip = strip.name if strip is not None else ""
+    return strip
