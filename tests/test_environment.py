@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the scripts find a Python and make, keep and renew the environment. No test here fetches anything."""
+"""How the scripts make, keep and renew the environments. No test here fetches anything."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import environment
-from scripts.environment import MARKER, PROFILES, ROOT, Python, SetupError
-
-HERE = Python(sys.executable, sys.version_info[:3], sys.base_prefix)
-posix_only = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
-
+from scripts import environment, machine
+from scripts.environment import BACKEND_PROFILES, MARKER, PROFILES, ROOT
+from scripts.machine import SetupError
 
 # --- the lists ----------------------------------------------------------------------------------------------
 
@@ -34,7 +30,7 @@ def test_every_pin_is_exact_and_named_once(profile: str) -> None:
 
 
 def test_the_profiles_contain_each_other() -> None:
-    mesh, demo, test, neural = (set(environment.read_pins(profile)) for profile in PROFILES)
+    mesh, demo, test, neural = (set(environment.read_pins(profile)) for profile in BACKEND_PROFILES)
     assert mesh < demo < test
     assert mesh < neural
 
@@ -49,6 +45,18 @@ def test_the_pins_that_the_project_depends_on() -> None:
     assert "torch==2.13.0" in environment.read_pins("neural-cpu")
 
 
+@pytest.mark.parametrize("version", environment.BLENDERS)
+def test_every_blender_has_a_list_of_its_own(version: str) -> None:
+    pins = environment.read_pins(f"bpy-{version}")
+    assert f"bpy=={version}" in pins
+    assert [pin.split("==")[0] for pin in pins].count("numpy") == 1
+    # The same client that the extension brings, the same tools that test the backend.
+    shared = {"websockets", "pytest", "hypothesis"}
+    of_the_backend = {pin for pin in environment.read_pins("test") if pin.split("==")[0] in shared}
+    assert len(of_the_backend) == len(shared)
+    assert of_the_backend <= set(pins)
+
+
 def test_no_list_names_an_index() -> None:
     for path in (ROOT / "requirements").iterdir():
         assert not re.search(r"^--|https?://", path.read_text(encoding="utf-8"), re.MULTILINE), path
@@ -59,10 +67,10 @@ def test_the_running_environment_is_what_the_lists_say() -> None:
     if not (folder / MARKER).exists():
         pytest.skip("these tests do not run in an environment that scripts/test.py made")
     made = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    pip = environment.find_pip(environment.find_python())
+    pip = machine.find_pip(machine.find_python(environment.VERSIONS))
     assert pip, "there is no pip to ask"
     assert environment.complaints(pip, sys.executable) == environment.allowed_complaints(made["pins"])
-    listed = environment._ask([*pip, "--python", sys.executable, "list", "--format", "json"])
+    listed = machine.ask([*pip, "--python", sys.executable, "list", "--format", "json"])
     # A pin without a local part ("2.13.0") is met by any local build of it ("2.13.0+cpu"), as in PEP 440.
     present = {
         f"{entry['name']}=={entry['version'].split('+')[0]}".lower() for entry in json.loads(listed.stdout)
@@ -82,150 +90,6 @@ def test_what_a_profile_brings_is_not_said_to_be_missing() -> None:
     lacks = "scikit-image 0.26.0 requires networkx, which is not installed."
     assert lacks in environment.allowed_complaints(environment.read_pins("demo"))
     assert lacks not in environment.allowed_complaints(environment.read_pins("test"))
-
-
-# --- finding a Python ---------------------------------------------------------------------------------------
-
-
-def stand_in(path: Path, body: str) -> Path:
-    """An executable that only looks like what it is named."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
-
-
-def answering(version: tuple[int, int, int], executable: Path) -> str:
-    return f"""echo '{json.dumps([str(executable), version, "/somewhere"])}'"""
-
-
-@pytest.fixture
-def too_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine whose running Python is too new, with an empty path and nothing of pyenv."""
-    old = stand_in(tmp_path / "running", answering((3, 14, 0), tmp_path / "running"))
-    monkeypatch.setattr(sys, "_base_executable", str(old))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
-    return tmp_path
-
-
-def test_the_running_python_is_taken_when_it_fits() -> None:
-    found = environment.find_python()
-    assert found.version[:2] in environment.VERSIONS
-    assert found.version == sys.version_info[:3]
-
-
-@posix_only
-def test_a_shim_that_refuses_does_not_hide_the_next_one(
-    too_new: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shim = stand_in(
-        too_new / "shims" / "python3.11", "echo 'pyenv: python3.11: command not found' >&2; exit 127"
-    )
-    real = stand_in(too_new / "bin" / "python3.11", answering((3, 11, 2), too_new / "bin" / "python3.11"))
-    monkeypatch.setenv("PATH", os.pathsep.join([str(shim.parent), str(real.parent)]))
-    assert environment.find_python() == Python(str(real), (3, 11, 2), "/somewhere")
-
-
-@posix_only
-def test_pyenv_versions_behind_their_shims_are_found(too_new: Path) -> None:
-    real = too_new / "pyenv" / "versions" / "3.12.1" / "bin" / "python3"
-    stand_in(real, answering((3, 12, 1), real))
-    assert environment.find_python().executable == str(real)
-
-
-@posix_only
-@pytest.mark.parametrize(
-    "body", ["exit 1", "echo nonsense", "echo '[1, 2]'", 'echo \'["x", [3, 13, 0], "y"]\'']
-)
-def test_what_does_not_answer_as_a_fitting_python_is_refused(tmp_path: Path, body: str) -> None:
-    assert environment.probe_python([str(stand_in(tmp_path / "python3.11", body))]) is None
-
-
-def test_no_python_is_one_line_that_says_what_to_do(too_new: Path) -> None:
-    with pytest.raises(SetupError, match=r"^Python 3\.11 or 3\.12 is needed .*--python PATH\.$"):
-        environment.find_python()
-
-
-def test_a_wrong_wish_is_not_replaced_by_something_else(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="give --python another"):
-        environment.find_python(str(tmp_path / "nothing"))
-
-
-# --- what the machine lacks ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A Debian with nothing installed; gives the commands that would have been run as root."""
-    commands: list[list[str]] = []
-
-    def run(command: Sequence[str], failure: str, *_: object) -> None:
-        commands.append(list(command))
-        monkeypatch.setattr(environment, "missing_libraries", lambda: [])
-
-    monkeypatch.setattr(environment, "missing_libraries", lambda: ["libGL.so.1", "libgthread-2.0.so.0"])
-    monkeypatch.setattr(environment, "find_pip", lambda python: None)
-    monkeypatch.setattr(environment, "has_ensurepip", lambda python: False)
-    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(environment, "_run", run)
-    return commands
-
-
-def test_an_ordinary_user_gets_the_apt_command(
-    bare: list[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
-    line = "sudo apt-get install --yes --no-install-recommends python3-pip libgl1 libglib2.0-0"
-    with pytest.raises(SetupError, match=line) as caught:
-        environment.prepare_machine(HERE)
-    assert "\n" not in str(caught.value)
-    assert bare == []
-
-
-def test_root_installs_after_naming(
-    bare: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
-    environment.prepare_machine(HERE)
-    assert "python3-pip libgl1 libglib2.0-0" in capsys.readouterr().out
-    assert bare[0] == ["apt-get", "update"]
-    assert bare[1][-3:] == ["python3-pip", "libgl1", "libglib2.0-0"]
-
-
-def test_without_apt_the_files_are_named(bare: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
-    with pytest.raises(SetupError, match=r"lacks pip, libGL\.so\.1, libgthread-2\.0\.so\.0"):
-        environment.prepare_machine(HERE)
-
-
-@pytest.mark.parametrize(
-    ("said", "minor", "fits"),
-    [
-        ("pip 23.0.1 from x", 11, True),
-        ("pip 23.0.1 from x", 12, False),
-        ("pip 24.0 from x", 12, True),
-        ("pip 22.2.9 from x", 11, False),
-        ("No module named pip", 11, False),
-    ],
-)
-def test_only_a_pip_that_can_fill_the_environment_is_one(
-    monkeypatch: pytest.MonkeyPatch, said: str, minor: int, fits: bool
-) -> None:
-    monkeypatch.setattr(environment, "_ask", lambda command: subprocess.CompletedProcess([], 0, said, ""))
-    pip = environment.find_pip(Python("/some/python3", (3, minor, 1), "/some"))
-    assert pip == (["/some/python3", "-m", "pip"] if fits else None)
-
-
-def test_settings_that_lead_packages_elsewhere_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX"):
-        monkeypatch.setenv(name, "elsewhere")
-    monkeypatch.setenv("PIP_USER", "1")
-    monkeypatch.setenv("PIP_PROXY", "kept")
-    variables = environment._clean_variables()
-    assert "elsewhere" not in variables.values()
-    assert variables["PIP_USER"] == "0"
-    assert variables["PIP_PROXY"] == "kept"
 
 
 # --- making and keeping it ----------------------------------------------------------------------------------
@@ -268,22 +132,22 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made = Project(tmp_path)
-    monkeypatch.setattr(environment, "_run", made.pip)
-    monkeypatch.setattr(environment, "prepare_machine", lambda python: None)
-    monkeypatch.setattr(environment, "find_pip", lambda python: ["pip"])
-    ask = environment._ask
+    monkeypatch.setattr(machine, "run", made.pip)
+    monkeypatch.setattr(machine, "prepare_machine", lambda python, needed: None)
+    monkeypatch.setattr(machine, "find_pip", lambda python: ["pip"])
+    ask = machine.ask
 
     def answer(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess([], 1, made.said, "") if command[0] == "pip" else ask(command)
 
-    monkeypatch.setattr(environment, "_ask", answer)
+    monkeypatch.setattr(machine, "ask", answer)
     return made
 
 
 def test_it_is_made_once_and_kept(project: Project) -> None:
     assert project.ensure("mesh") == 1
     assert project.ensure("mesh") == 0
-    answer = environment._ask([str(environment.environment_python(project.folder)), "-c", "print(1 + 1)"])
+    answer = machine.ask([str(environment.environment_python(project.folder)), "-c", "print(1 + 1)"])
     assert answer.stdout.strip() == "2"
 
 
@@ -296,6 +160,18 @@ def test_the_tests_environment_serves_the_demo(project: Project) -> None:
         0,
     ]
     assert project.installed == ["demo", "test"]
+
+
+def test_every_blender_has_a_place_of_its_own(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = (sys.version_info[0], sys.version_info[1])
+    monkeypatch.setattr(environment, "BLENDERS", {"4.2.23": here, "5.0.1": here})
+    for version in ("4.2.23", "5.0.1"):
+        project.write(f"bpy-{version}", f"bpy=={version}")
+    for profile in ("test", "bpy-4.2.23", "bpy-5.0.1"):
+        assert project.ensure(profile) == 1
+    for profile in ("test", "bpy-4.2.23", "bpy-5.0.1"):
+        assert project.ensure(profile) == 0
+    assert environment.ensure("bpy-5.0.1", root=project.root).is_relative_to(project.root / ".venv-bpy-5.0.1")
 
 
 @pytest.mark.parametrize("changed", ["numpy==1.26.5", "numpy==1.26.4\nav==18.1.0"])
@@ -383,9 +259,9 @@ def test_errors_become_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[s
     def interrupt() -> int:
         raise KeyboardInterrupt
 
-    assert environment.guarded(lambda: 0) == 0
-    assert environment.guarded(fail) == 1
-    assert environment.guarded(interrupt) == 130
+    assert machine.guarded(lambda: 0) == 0
+    assert machine.guarded(fail) == 1
+    assert machine.guarded(interrupt) == 130
     assert capsys.readouterr().err == "This does not work; do that.\nInterrupted.\n"
 
 
