@@ -14,7 +14,16 @@ from types import ModuleType
 import bpy
 
 MODULES: tuple[str, ...] = (
+    "properties.options",
+    "properties.controls",
+    "properties.scene",
     "properties.objects",
+    "properties.result",
+    "properties.session",
+    "runtime",
+    "pump",
+    "operators.result",
+    "panels.main",
 )
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,7 @@
     for deliver in session.take(0.010):   # every so often, on the main thread
         deliver()
 
-Only `call` and `connected` wait for the network; threads belong to the client and the supervisor. Imports no
-bpy.
+Only `call` and `connected` wait for the network. Imports no bpy.
 """
 
 from __future__ import annotations
@@ -44,13 +43,15 @@ class Session:
         supervisor: Callable[..., Supervisor] = Supervisor,
         patience: float = SILENT_AFTER,
         on_end: Callable[[JobRecord], None] | None = None,
+        wake: Callable[[], None] | None = None,
     ) -> None:
         """settings: asked at every start. patience: seconds without an answer that count as silence.
 
-        on_end: called out of `take` with each job that has ended.
+        on_end: called out of `take` with each job that has ended. wake: called on the main thread, when there
+        is something to take from now on.
         """
         self._read_settings, self._make_supervisor, self._patience = settings, supervisor, patience
-        self._on_end = on_end
+        self._on_end, self._wake = on_end, wake
         self._lock = threading.RLock()
         self._supervisor: Supervisor | None = None
         self._client: Client | None = None
@@ -96,6 +97,8 @@ class Session:
         with self._lock:
             if self._closed:
                 raise UserError("Blender is closing.")
+            if self._wake is not None and threading.current_thread() is threading.main_thread():
+                self._wake()
             if self._wanted and self._failure is None:
                 return
             self._let_go(0.0)
