@@ -150,3 +150,28 @@ def place_sound(strip: Any, start: int, frames: int, skipped: int) -> None:
 def rate(scene: Any) -> float:
     """A scene's frames a second."""
     return scene.render.fps / scene.render.fps_base
+
+
+def set_constraint_action(constraint: Any, action: Any) -> None:
+    """Give an Action constraint its action; from 4.4 on with the slot that animates objects.
+
+    Before that an action without a root type is refused, silently.
+    """
+    if bpy.app.version < (4, 4, 0):
+        action.id_root = "OBJECT"
+    constraint.action = action
+    if bpy.app.version >= (4, 4, 0):
+        constraint.action_slot = next(slot for slot in action.slots if slot.target_id_type == "OBJECT")
+
+
+def clear_driver_curve(curve: Any) -> None:
+    """Empty the F-curve of a new driver, so that its values pass unchanged: 4.x puts a modifier there, 5.x
+    two keys, which round."""
+    while curve.modifiers:
+        curve.modifiers.remove(curve.modifiers[0])
+    curve.keyframe_points.clear()
+
+
+def strips_property() -> str:
+    """The name of a sequence editor's collection of strips."""
+    return "strips" if bpy.app.version >= (4, 4, 0) else "sequences"

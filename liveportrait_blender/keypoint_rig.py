@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The performance as an armature of implicit keypoints; rig_layout.py says how it is laid out.
+
+The other halves are rig_action.py (motion -> Action) and rig_sampling.py (Action -> motion).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import bpy
+
+from . import rig_action, rig_controls
+from .motion_file import Motion
+from .names import UserError
+from .rig_action import first_frame, neutral, set_neutral, to_action
+from .rig_layout import BONES, CHANNELS, GROUPS, HEAD, RIG_KEY, STILL
+from .rig_sampling import sample
+
+__all__ = ["build", "first_frame", "is_rig", "neutral", "rigs", "sample", "set_neutral", "to_action"]
+
+_COLOURS = {
+    "Eyes": "THEME04",
+    "Lips": "THEME01",
+    "Brows": "THEME09",
+    "Jaw and Cheeks": "THEME03",
+    "Other": "THEME10",
+}
+_HEAD_COLLECTION = "Head"
+_KEYPOINT_RADIUS, _STILL_RADIUS = 0.014, 0.007  # the nearest two keypoints lie 0.012 apart
+_HEAD_RADIUS = 0.6
+_BONE_LENGTH = 0.03
+_SHAPES = {
+    "keypoint": "LivePortrait Keypoint Shape",
+    "still": "LivePortrait Still Keypoint Shape",
+    "head": "LivePortrait Head Shape",
+}
+
+
+def build(
+    context: Any,
+    motion: Motion,
+    name: str,
+    *,
+    first_frame: float | None = None,
+    resample: bool = False,
+    controls: bool = True,
+) -> Any:
+    """An armature object that performs `motion`, in the scene, active and selected, in object mode.
+
+    first_frame: the scene frame of the motion's first frame [the current one]. resample, see `to_action`.
+    controls: with the expression controls.
+
+    Raises:
+        UserError: the motion has no frames, or the scene cannot be changed.
+    """
+    if len(motion) == 0:
+        raise UserError("The motion has no frames.", "Capture it again.")
+    scene = context.scene
+    if scene.library is not None:
+        raise UserError("The scene is linked from another file.", "Make it local first.")
+    canonical = motion.canonical.astype("f8").mean(axis=0)
+    armature = _armature(context, canonical.tolist(), name)
+    _properties(armature)
+    if controls:
+        rig_controls.add(armature)
+    to_action(
+        armature,
+        motion,
+        scene=scene,
+        first_frame=scene.frame_current if first_frame is None else first_frame,
+        resample=resample,
+        name=name,
+    )
+    if controls:
+        rig_controls.rest_from_neutral(armature)
+    return armature
+
+
+def is_rig(candidate: Any) -> bool:
+    """Whether an object (or None) is a keypoint rig."""
+    return candidate is not None and candidate.type == "ARMATURE" and RIG_KEY in candidate.data
+
+
+def rigs(scene: Any) -> list[Any]:
+    """The keypoint rigs of a scene."""
+    return [candidate for candidate in scene.objects if is_rig(candidate)]
+
+
+def _armature(context: Any, canonical: list[list[float]], name: str) -> Any:
+    if context.object is not None and context.mode != "OBJECT":
+        bpy.ops.object.mode_set(mode="OBJECT")
+    armature = bpy.data.armatures.new(name)
+    armature[RIG_KEY] = 1
+    item = bpy.data.objects.new(name, armature)
+    context.scene.collection.objects.link(item)  # the active collection may be hidden or linked
+    for other in context.selected_objects:
+        other.select_set(False)
+    item.select_set(True)
+    context.view_layer.objects.active = item
+    bpy.ops.object.mode_set(mode="EDIT")
+    try:
+        head = _edit_bone(armature, HEAD, (0.0, 0.0, 0.0), 0.25)
+        for bone, place in zip(BONES, canonical):
+            _edit_bone(armature, bone, place, _BONE_LENGTH).parent = head
+    finally:
+        bpy.ops.object.mode_set(mode="OBJECT")
+    _collections(armature)
+    _look(item)
+    item.show_in_front = True
+    return item
+
+
+def _edit_bone(armature: Any, name: str, place: Any, length: float) -> Any:
+    """A bone at `place` (LivePortrait's axes) that rests with LivePortrait's axes."""
+    x, y, z = place
+    bone = armature.edit_bones.new(name)
+    bone.head = (x, z, -y)
+    bone.tail = (x, z, -y - length)
+    bone.align_roll((0.0, 1.0, 0.0))  # its z, into the picture, is the armature's +Y
+    bone.use_deform = False
+    return bone
+
+
+def _collections(armature: Any) -> None:
+    armature.collections.new(_HEAD_COLLECTION).assign(armature.bones[HEAD])
+    armature.bones[HEAD].color.palette = "THEME02"
+    for group, keypoints in GROUPS.items():
+        collection = armature.collections.new(group)
+        for k in keypoints:
+            collection.assign(armature.bones[BONES[k]])
+            armature.bones[BONES[k]].color.palette = _COLOURS[group]
+
+
+def _look(item: Any) -> None:
+    """Shapes, and the channels that mean nothing locked."""
+    head = item.pose.bones[HEAD]
+    head.rotation_mode = "XYZ"
+    head.custom_shape = _shape("head")
+    head.use_custom_shape_bone_size = False
+    for k, name in enumerate(BONES):
+        bone = item.pose.bones[name]
+        bone.rotation_mode = "XYZ"
+        bone.custom_shape = _shape("still" if k in STILL else "keypoint")
+        bone.use_custom_shape_bone_size = False
+        bone.lock_rotation = bone.lock_scale = (True, True, True)
+
+
+def _shape(kind: str) -> Any:
+    """The object that is drawn for bones: in no scene, kept by the bones that use it."""
+    name = _SHAPES[kind]
+    found = bpy.data.objects.get(name)
+    if found is not None and found.library is None and found.type == "MESH":
+        return found
+    mesh = bpy.data.meshes.new(name)
+    points, edges = _ring_with_nose() if kind == "head" else _ball(kind)
+    mesh.from_pydata(points, edges, [])
+    return bpy.data.objects.new(name, mesh)
+
+
+def _ball(kind: str) -> tuple[list[Any], list[Any]]:
+    """Three circles, so that it looks like a ball from everywhere."""
+    radius = _STILL_RADIUS if kind == "still" else _KEYPOINT_RADIUS
+    points: list[Any] = []
+    edges: list[Any] = []
+    for axis in range(3):
+        _circle(points, edges, radius, axis, 12)
+    return points, edges
+
+
+def _ring_with_nose() -> tuple[list[Any], list[Any]]:
+    """A ring about the face and an arrow that points where it looks, in the bone's axes (-z is forward)."""
+    points: list[Any] = []
+    edges: list[Any] = []
+    _circle(points, edges, _HEAD_RADIUS, 2, 48)
+    first = len(points)
+    points += [(0, 0, -0.35), (0, 0, -0.75), (-0.05, 0, -0.65), (0.05, 0, -0.65)]
+    edges += [(first, first + 1), (first + 1, first + 2), (first + 1, first + 3)]
+    return points, edges
+
+
+def _circle(points: list[Any], edges: list[Any], radius: float, axis: int, count: int) -> None:
+    first = len(points)
+    for k in range(count):
+        angle = 2 * math.pi * k / count
+        point = [0.0, 0.0, 0.0]
+        point[axis - 2], point[axis - 1] = radius * math.cos(angle), radius * math.sin(angle)
+        points.append(tuple(point))
+        edges.append((first + k, first + (k + 1) % count))
+
+
+def _properties(item: Any) -> None:
+    for channel in CHANNELS:
+        rig_action.add_property(item, channel)
