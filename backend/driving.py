@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -62,16 +63,19 @@ def open_driving(what: str | Path) -> Driving:
     return Driving("picture" if info.kind == "picture" else "clip", path.name, path, info=info)
 
 
-def at_rest() -> Driving:
-    """A driving that changes nothing, for expression controls on their own: one frame of the neutral face."""
+def at_rest(frames: int = 1, fps: Fraction | None = None) -> Driving:
+    """A driving that changes nothing, for expression controls on their own: frames of the neutral face."""
+    rate = fps or Fraction(25)
     motion = Motion(
-        rotation=np.eye(3, dtype=np.float32)[None],
-        expression=neutral_expression()[None],
-        scale=np.ones(1, np.float32),
-        translation=np.zeros((1, 3), np.float32),
-        canonical=mean_canonical()[None],
-        eye_ratio=np.full((1, 2), 0.35, np.float32),
-        lip_ratio=np.zeros(1, np.float32),
+        rotation=np.tile(np.eye(3, dtype=np.float32), (frames, 1, 1)),
+        expression=np.tile(neutral_expression(), (frames, 1, 1)),
+        scale=np.ones(frames, np.float32),
+        translation=np.zeros((frames, 3), np.float32),
+        canonical=np.tile(mean_canonical(), (frames, 1, 1)),
+        eye_ratio=np.full((frames, 2), 0.35, np.float32),
+        lip_ratio=np.zeros(frames, np.float32),
+        fps_numerator=rate.numerator,
+        fps_denominator=rate.denominator,
         engine="library",
         ratios_estimated=True,
     )

@@ -6,7 +6,9 @@ scripts/make_motion_library.py writes them.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from backend.errors import InputError
 from backend.motion import Motion
@@ -18,6 +20,13 @@ FOLDER = Path(__file__).parent / "data" / "library"
 def library_names() -> list[str]:
     """The names that can be used as driving, in alphabetical order."""
     return sorted(path.stem for path in FOLDER.glob("*.npz"))
+
+
+@cache
+def library_facts() -> list[dict[str, Any]]:
+    """name, frames and fps of every one, in the order of library_names."""
+    motions = [(name, load_library(name)) for name in library_names()]
+    return [{"name": name, "frames": len(motion), "fps": float(motion.fps)} for name, motion in motions]
 
 
 def load_library(name: str) -> Motion:

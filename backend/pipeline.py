@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
@@ -192,7 +192,9 @@ def _parts(
                 "There is nothing to perform.",
                 "Give a driving clip, picture, motion or name, or an expression control such as --smile 0.8.",
             )
-        driving = at_rest()
+        # A control that has a value a frame says how many frames there are.
+        lengths = [len(value) for value in options.controls.values() if isinstance(value, Sized)]
+        driving = at_rest(max(lengths, default=1), options.fps)
     own = {number: open_once(what) for number, what in faces.items()}
     if driving is not None:
         wanted = options.face if options.face is not None or not own else 0

@@ -10,13 +10,12 @@ import http
 import json
 import logging
 import os
-import secrets
-import shutil
 import signal
 import ssl
 import sys
-import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,13 @@ from backend.server.jobs import Jobs
 from backend.server.lifecycle import watch_parent, watch_stdin
 from backend.server.limits import Limits
 from backend.server.messages import PROTOCOL, notification
+from backend.server.nonces import Nonces
 from backend.server.sessions import Detached, Session, Sessions
 from backend.server.store import Store
 from backend.server.worker_process import WorkerProcess
 
 ENGINES_AGE = 10.0  # seconds that the look at the weights holds
+THREADS = 6  # for what blocks: reading frames for clients, hashing inputs, a download
 SWEEP = 1.0  # seconds between two looks at what has expired
 GOING_AWAY = 1001
 
@@ -75,7 +76,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._closing: asyncio.Future[str] | None = None
         self._began = time.monotonic()
-        self._nonces = Path(tempfile.mkdtemp(prefix="liveportrait-"))
+        self._nonces = Nonces()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="backend")
         self._engines: tuple[float, dict[str, Any]] | None = None
 
     def close(self, reason: str) -> None:
@@ -86,6 +88,7 @@ class Server:
     async def run(self) -> None:
         """Until the end. Raises InputError when the address cannot be had."""
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(_started(self._threads))
         self._closing = loop.create_future()
         settings = self._settings
         tasks: list[asyncio.Task[None]] = []
@@ -124,7 +127,7 @@ class Server:
             for task in tasks:
                 task.cancel()
             await self.worker.stop()
-            shutil.rmtree(self._nonces, ignore_errors=True)
+            self._nonces.close()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[None]]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -193,11 +196,7 @@ class Server:
     async def introduction(self, session: Session, resumed: bool) -> dict[str, Any]:
         """The result of hello."""
         session.forget_nonce()
-        path, nonce = self._nonces / secrets.token_hex(8), secrets.token_hex(32)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(nonce)
-        session.nonce = (path, nonce)
+        session.nonce = self._nonces.new()
         engines = await self._look_at_engines()
         return {
             "protocol": PROTOCOL,
@@ -205,7 +204,7 @@ class Server:
             "pid": os.getpid(),
             "session": session.number,
             "resumed": resumed,
-            "nonce_file": str(path),
+            "nonce_file": str(session.nonce[0]),
             **engines,
             "limits": asdict(self.limits),
         }
@@ -247,6 +246,14 @@ class Server:
             if after and idle > after and self.worker.pid is not None and not self.worker.busy:
                 log.info("Nothing to do: unloading")
                 await self.worker.stop()
+
+
+def _started(pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
+    """With all its threads, so that one more than at the start is a leak and nothing else."""
+    together = threading.Barrier(THREADS)
+    for _ in range(THREADS):
+        pool.submit(together.wait)
+    return pool
 
 
 def _engines() -> dict[str, Any]:

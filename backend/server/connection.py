@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from backend.errors import LivePortraitError, OutputError
+from backend.server.calls import Call
 from backend.server.messages import (
     INTERNAL,
     PROTOCOL,
@@ -28,7 +29,7 @@ from backend.server.messages import (
     read_request,
     too_many,
 )
-from backend.server.methods import METHODS, Call
+from backend.server.methods import METHODS
 from backend.server.params import Params
 from backend.server.sessions import Detached, Session
 
@@ -178,16 +179,16 @@ class Connection:
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, session: Session, identity: int | str, request: Request) -> None:
+        job = None
         try:
             method = METHODS.get(request.method)
             if method is None:
                 what = f"There is no method {ascii(request.method[:60])}."
                 raise RequestError("unknown-method", what, "See PROTOCOL.md.", number=UNKNOWN_METHOD)
-            told = answer(
-                identity, await method(Call(self._server, session, identity, Params(request.params)))
-            )
+            result = await method(Call(self._server, session, identity, Params(request.params)))
+            job = result.get("job")
+            told = answer(identity, result)
         except Detached:
-            session.announce()
             return
         except LivePortraitError as error:
             told = failure(identity, error)
@@ -202,7 +203,7 @@ class Connection:
             with contextlib.suppress(Detached):
                 await self.send(told)
         finally:
-            session.announce()
+            session.announce(job)
 
     async def _upload(self, session: Session, message: bytes) -> None:
         try:

@@ -22,7 +22,7 @@ from backend.server.limits import Limits
 from backend.server.messages import RequestError, error_data, notification, too_many
 from backend.server.sessions import Detached, Job, Session
 from backend.server.store import Store
-from backend.server.whole_frames import result_of
+from backend.server.whole_frames import frame_file, result_of
 from backend.server.worker_process import WorkerProcess
 
 PROGRESS_INTERVAL = 0.1  # seconds
@@ -89,12 +89,15 @@ class Jobs:
     def cancel(self, session: Session, job: Job) -> None:
         if not job.ended:
             job.cancel.set()
-            self._end(
-                session,
-                job,
-                "cancelled",
-                RequestError("cancelled", "Cancelled.", "Finished frames are kept."),
-            )
+            self._end(session, job, "cancelled", RequestError("cancelled", "Cancelled.", self._kept(job)))
+
+    def _kept(self, job: Job) -> str:
+        """What is said of finished frames, where there are any."""
+        if job.key is None or job.key not in self._folders:
+            return ""
+        if not frame_file(self._folders[job.key].folder, 0).is_file():
+            return ""
+        return "The finished frames are kept: the same request goes on after them."
 
     def end_session(self, session: Session) -> None:
         for job in session.jobs.values():

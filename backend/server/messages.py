@@ -86,8 +86,9 @@ def _no_constant(name: str) -> NoReturn:
 
 def read_request(text: str, limits: Limits) -> Request:
     """A JSON-RPC 2.0 request. Raises RequestError; see also `id_of`."""
-    if len(text) > limits.text_bytes:
-        raise invalid("The message is too long.", f"At most {limits.text_bytes} characters.")
+    # Characters first: most are one byte, and what is far too long is not encoded.
+    if len(text) > limits.text_bytes or len(text.encode()) > limits.text_bytes:
+        raise invalid("The message is too long.", f"At most {limits.text_bytes} bytes of text.")
     value = read_json(text, limits.nesting)
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         raise invalid("The message is no JSON-RPC 2.0 request.")

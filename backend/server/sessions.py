@@ -96,10 +96,10 @@ class Session:
         self.preview: asyncio.Event | None = None  # set to end the preview that waits
         self._count = 0
 
-    def announce(self) -> None:
-        """Jobs begin after the answer that names them."""
-        for job in self.jobs.values():
-            job.announced.set()
+    def announce(self, number: str | None) -> None:
+        """A job begins after the answer that names it; another answer says nothing of it."""
+        if number in self.jobs:
+            self.jobs[number].announced.set()
 
     def name(self, letter: str) -> str:
         self._count += 1

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -11,13 +10,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from backend import media, pipeline
+from backend import pipeline
 from backend.capture import Cancel
 from backend.driving import Driving, open_driving
 from backend.engines import Choice, Engine, choose
@@ -31,20 +30,13 @@ from backend.results import Summary, write_atomically
 from backend.server.params import options_of
 from backend.server.turnstile import SharedEngine, Turnstile
 from backend.server.whole_frames import clean
-from backend.source import Canvas, Source, open_faces, open_source
+from backend.server.work_files import Answer, convert, faces, facts_of, first_picture
+from backend.source import Canvas, Source, open_faces
 
 MOTION_BYTES = 256 << 20  # of captured motions, with the driver's mouths, that stay in memory
 SOURCE_COPIES = 12  # an opened source takes about so many times the bytes of its picture
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The result of a task and its bulk data."""
-
-    result: Mapping[str, Any]
-    payload: bytes = b""
 
 
 class Kept(Generic[T]):
@@ -81,7 +73,14 @@ class Work:
         self._motions: Kept[Motion] = Kept(MOTION_BYTES)
 
     def tasks(self) -> Mapping[str, Callable[[Mapping[str, Any], Progress, Cancel], Answer]]:
-        return {"animate": self.animate, "capture": self.capture, "open": self.open, "preview": self.preview}
+        return {
+            "animate": self.animate,
+            "capture": self.capture,
+            "convert": convert,
+            "faces": faces,
+            "open": self.open,
+            "preview": self.preview,
+        }
 
     def capture(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
         """driving, key, options, keep_mouth, target -> a motion file at `target`."""
@@ -91,17 +90,7 @@ class Work:
         motion = self._captured(task, opened, options, engine, progress, cancel)
         target = Path(task["target"])
         save_motion(motion, target, keep_mouth=task["keep_mouth"])
-        return Answer(
-            {
-                "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
-                "frames": len(motion),
-                "fps": float(motion.fps),
-                "fps_numerator": motion.fps_numerator,
-                "fps_denominator": motion.fps_denominator,
-                "valid_frames": int(motion.valid.sum()),
-                "engine": motion.engine,
-            }
-        )
+        return Answer(facts_of(motion, target))
 
     def animate(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
         """source, driving, key, options, folder, output -> frames or an MP4 in `folder`, and result.json."""
@@ -194,7 +183,8 @@ class Work:
         if task.get("motion") is None:
             still = source.motion
             return Motion.concatenate([still, still])
-        key = f"file {task['motion']}"
+        facts = Path(task["motion"]).stat()
+        key = f"file {task['motion']} {facts.st_mtime_ns} {facts.st_size}"
         motion = self._motions.get(key)
         if motion is None:
             opened = open_driving(_named({"path": task["motion"]}))
@@ -239,14 +229,7 @@ class Work:
 
 
 def _opened(path: Path, options: Options, engine: Engine) -> Source:
-    """A picture, or the first one of a clip."""
-    if media.probe(path).kind == "picture":
-        return open_source(path, options, engine)
-    with closing(cast(Any, media.Clip(path).frames(stop_frame=1))) as frames:
-        first = next(frames, None)
-    if first is None:
-        raise InputError(f"{path.name} has no pictures.", "Use another clip.")
-    return open_faces(path, media.Picture(first.copy(), None, None), [options.face], options, engine)[0]
+    return open_faces(path, first_picture(path), [options.face], options, engine)[0]
 
 
 def _named(driving: Mapping[str, str]) -> str | Path:

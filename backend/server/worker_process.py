@@ -76,7 +76,7 @@ class WorkerProcess:
                     log.warning("The worker does not end a cancelled task; it is started again")
                     await self.stop()
             if not future.done():
-                raise RequestError("cancelled", "Cancelled.", "Finished frames are kept.")
+                raise RequestError("cancelled", "Cancelled.")
             return future.result()
         finally:
             wish.cancel()
@@ -149,7 +149,7 @@ class WorkerProcess:
                     RequestError(
                         "worker-crashed",
                         f"The worker process ended unexpectedly ({_ending(code)}).",
-                        "Try again; what was whole is kept. The server's log may say more.",
+                        "Try again; frames that were whole are kept. The server's log may say more.",
                     )
                 )
         if self._process is process:
