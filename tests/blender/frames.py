@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import wave
 import zlib
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,21 @@ def write_frames(
     return made
 
 
-def landed(folder: Path, start: int = 1, name: str = "anna", kind: str = "PLANE", **more: Any) -> Any:
+def landing_of(
+    folder: Path, start: int = 1, name: str = "anna", kind: str = "PLANE", scene: Any = None, **more: Any
+) -> Any:
+    """The landing of the frames in a folder, in the open scene."""
+    from liveportrait_blender import results
+
+    scene = scene or bpy.context.scene
+    return results.Landing(str(folder), name, kind, start, scene.name, scene.session_uid, **more)
+
+
+def landed(folder: Path, *arguments: Any, **more: Any) -> Any:
     """What `results.land` makes of the frames in a folder."""
     from liveportrait_blender import results
 
-    scene = bpy.context.scene
-    landing = results.Landing(str(folder), name, kind, start, scene.name, scene.session_uid, **more)
-    return results.land(bpy.context, landing)
+    return results.land(bpy.context, landing_of(folder, *arguments, **more))
 
 
 def look_at(owner: bpy.types.Object, scene: bpy.types.Scene, size: tuple[int, int]) -> None:
@@ -95,3 +104,12 @@ def rendered(scene: bpy.types.Scene, frame: int, path: Path) -> np.ndarray:
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
     return read_png(path)
+
+
+def write_tone(path: Path, seconds: float, rate: int = 8000) -> Path:
+    """A WAV file."""
+    times = np.arange(round(seconds * rate)) / rate
+    with wave.open(str(path), "wb") as stream:
+        stream.setparams((1, 2, rate, 0, "NONE", ""))
+        stream.writeframes((np.sin(times * 2765) * 9000).astype("<i2").tobytes())
+    return path
