@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -43,6 +44,7 @@ _FIELDS = (*FRAME_SHAPES, *_INTEGERS, "start", *_TEXTS, "ratios_estimated")
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,  # numpy takes old headers apart word by word
     struct.error,
     EOFError,
     OSError,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -59,6 +60,7 @@ _SINGLE = {
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,  # numpy takes old headers apart word by word
     struct.error,
     EOFError,
     OSError,
