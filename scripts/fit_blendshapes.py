@@ -44,16 +44,16 @@ def candidates() -> list[int]:
     return [i for i, name in enumerate(CHANNELS) if len(forward.columns_of(name))]
 
 
-def left_out(samples: Sequence[Sample]) -> Correlations:
+def left_out(samples: Sequence[Sample], channels: Sequence[int]) -> Correlations:
     """Every recording met by a map that was fitted without its clip, where it moves a channel."""
     found: Correlations = {}
     for clip in sorted({s.clip for s in samples}):
         others = [s for s in samples if s.clip != clip]
         mine = [s for s in samples if s.clip == clip]
-        channels = [c for c in candidates() if any(s.moves(c) for s in mine)]
+        # All of them, since the neutral that is found depends on all.
         fitted = forward.fit(others, channels)
         for s in mine:
-            values = fitted.values(s.x, s.neutral)
+            values = fitted.values(s.x, fitted.own_neutral(s.x))
             for c in channels:
                 if s.moves(c):
                     score = s.scores[:, c]
@@ -90,7 +90,7 @@ def table(fitted: Map, found: Correlations, why: Sequence[str]) -> str:
             "name": name,
             "known": not why[i],
             "why_not": why[i],
-            "bias": _round(fitted.bias[i]) if not why[i] else 0.0,
+            "bias": 0.0,
             "terms": terms,
             "clamp": [0.0, 1.0],
             "left_out_correlation": {
@@ -141,13 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         samples = [Sample.of(r) for r in read(options.data, options.cache or Path(temporary))]
-    found = left_out(samples)
-    print_table(found)
+    first = left_out(samples, candidates())
     why = [
-        verdict(found, i) if i in candidates() else (NOT_SCORED if name == "tongueOut" else NOT_MOVED)
+        verdict(first, i) if i in candidates() else (NOT_SCORED if name == "tongueOut" else NOT_MOVED)
         for i, name in enumerate(CHANNELS)
     ]
-    fitted = forward.fit(samples, [i for i in range(len(CHANNELS)) if not why[i]])
+    known = [i for i in range(len(CHANNELS)) if not why[i]]
+    # Once more without the channels that cannot be told, whose noise would disturb the neutral.
+    found = first | left_out(samples, known)
+    print_table(found)
+    fitted = forward.fit(samples, known)
     text = table(fitted, found, why)
     for path in TABLES:
         path.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Implicit keypoints to blendshape scores: one sparse linear map a channel, clamped to 0..1.
 
-value = clamp(bias + sum of coefficient * (input - neutral)).
+value = clamp(sum of coefficient * (input - neutral)).
 """
 
 from __future__ import annotations
@@ -203,49 +203,49 @@ def _censored_ridge(
     return found
 
 
-def fit_scale(samples: Sequence[Sample], channel: int, coefficients: np.ndarray) -> tuple[float, float]:
-    """Gain and bias (not above 0, so that a neutral face gives 0) with which the clamped values come nearest
-    to the scores above rest, over the recordings that move the channel."""
-    moving = [s for s in samples if s.moves(channel)]
-    if not moving:
-        return 1.0, 0.0
+def fit_gain(samples: Sequence[Sample], channel: int, coefficients: np.ndarray) -> float:
+    """The factor with which the clamped values come nearest to the scores above rest, over the recordings
+    that move the channel."""
     parts = [
         (
             (s.x - s.neutral) @ coefficients,
             np.clip(s.scores[:, channel] - s.rest[channel], 0.0, 1.0),
             (RELEASED if s.engine == "liveportrait" else 1.0) / len(s.x),
         )
-        for s in moving
+        for s in samples
+        if s.moves(channel)
     ]
-    best = (np.inf, 1.0, 0.0)
-    for gain in np.linspace(0.6, 2.0, 29):
-        for bias in np.linspace(-0.4, 0.0, 41):
-            error = sum(w * float(((np.clip(gain * v + bias, 0, 1) - y) ** 2).sum()) for v, y, w in parts)
-            best = min(best, (error, float(gain), float(bias)))
-    return best[1], best[2]
+    errors = {
+        float(gain): sum(w * float(((np.clip(gain * v, 0, 1) - y) ** 2).sum()) for v, y, w in parts)
+        for gain in np.linspace(0.5, 2.0, 61)
+    }
+    return min(errors, key=lambda gain: errors[gain]) if parts else 1.0
 
 
 @dataclass
 class Map:
-    """coefficients (52,39), bias (52,), neutral (39,): the average neutral of the recordings."""
+    """coefficients (52,39), neutral (39,): the average neutral of the recordings. There is no bias: a neutral
+    face gives exactly 0, and small movements come through."""
 
     coefficients: np.ndarray
-    bias: np.ndarray
     neutral: np.ndarray
 
     def values(self, x: np.ndarray, neutral: np.ndarray) -> np.ndarray:
         """(n,52), clamped."""
-        return np.clip((x - neutral) @ self.coefficients.T + self.bias, 0.0, 1.0)
+        return np.clip((x - neutral) @ self.coefficients.T, 0.0, 1.0)
+
+    def own_neutral(self, x: np.ndarray) -> np.ndarray:
+        """(39,) what backend.blendshapes takes for neutral by itself: no score is looked at."""
+        return x[calmest(self.values(x, self.neutral).sum(axis=1))].mean(axis=0)
 
 
 def fit(samples: Sequence[Sample], channels: Sequence[int]) -> Map:
     """The map fitted on some recordings, for some channels; the others are zero."""
     spread = spread_of(samples)
     leakage = leakage_of(samples, spread)
-    coefficients, bias = np.zeros((len(CHANNELS), len(INPUTS))), np.zeros(len(CHANNELS))
+    coefficients = np.zeros((len(CHANNELS), len(INPUTS)))
     for channel in channels:
         row = fit_channel(samples, channel, spread, leakage)
-        gain, offset = fit_scale(samples, channel, row)
         full = next((f for name, f in FULL.items() if CHANNELS[channel].startswith(name)), 1.0)
-        coefficients[channel], bias[channel] = row * gain / full, offset / full
-    return Map(coefficients, bias, np.mean([s.neutral for s in samples], axis=0))
+        coefficients[channel] = row * fit_gain(samples, channel, row) / full
+    return Map(coefficients, np.mean([s.neutral for s in samples], axis=0))

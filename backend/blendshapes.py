@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Implicit keypoints to ARKit's 52 blendshapes, by the fitted table data/blendshapes.json.
+
+channel = clamp(sum of coefficient * (input - neutral)); an input is a number of delta, an eye ratio or the lip
+ratio. scripts/fit_blendshapes.py writes the table; docs/blendshapes.md says how well it holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.blendshape_names import CHANNELS
+from backend.errors import InputError
+from backend.motion import Motion
+
+DATA = Path(__file__).with_name("data") / "blendshapes.json"
+FORMAT = "liveportrait-blendshapes/1"
+#: A performer's own neutral is looked for in motions of at least so many frames; shorter ones are taken
+#: relative to an average face.
+FRAMES_FOR_NEUTRAL = 10
+CALM = 0.1  # share of the frames, the calmest, whose mean is the neutral
+_RATIOS = ("eye_ratio_left", "eye_ratio_right", "lip_ratio")
+
+Floats = NDArray[np.float64]
+#: "auto": the calmest tenth of the frames; "first" frame; "mean" of all; "average": an average face; a frame's
+#: number; or input values by name, the average face's where a name is missing.
+Neutral = str | int | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """inputs: names of the m inputs; neutral (m,): an average neutral face's; coefficients (52,m), bias,
+    low, high (52,); known (52,) bool: the others cannot be told and are 0 always; why_not: reasons."""
+
+    inputs: tuple[str, ...]
+    neutral: Floats
+    coefficients: Floats
+    bias: Floats
+    low: Floats
+    high: Floats
+    known: NDArray[np.bool_]
+    why_not: tuple[str, ...]
+
+    @staticmethod
+    def parse(text: str) -> Table:
+        """From the JSON text. ValueError for another format or channels in another order."""
+        content: dict[str, Any] = json.loads(text)
+        rows = content["channels"]
+        if content["format"] != FORMAT or tuple(row["name"] for row in rows) != CHANNELS:
+            raise ValueError(f"no table of the form {FORMAT}")
+        inputs = tuple(content["neutral"])
+        place = {name: i for i, name in enumerate(inputs)}
+        coefficients = np.zeros((len(rows), len(inputs)))
+        for i, row in enumerate(rows):
+            for term in row["terms"]:
+                coefficients[i, place[term["input"]]] = term["coefficient"]
+        low, high = np.array([row["clamp"] for row in rows], np.float64).T
+        return Table(
+            inputs,
+            np.array(list(content["neutral"].values()), np.float64),
+            coefficients,
+            np.array([row["bias"] for row in rows], np.float64),
+            low,
+            high,
+            np.array([row["known"] for row in rows], np.bool_),
+            tuple(row["why_not"] for row in rows),
+        )
+
+
+@cache
+def table() -> Table:
+    """The shipped table."""
+    return Table.parse(DATA.read_text(encoding="utf-8"))
+
+
+def inputs_of(motion: Motion, names: Sequence[str] | None = None) -> Floats:
+    """(n, m) values of the inputs called `names` [the table's], frame by frame."""
+    columns = []
+    ratios = dict(zip(_RATIOS, (*motion.eye_ratio.T, motion.lip_ratio), strict=True))
+    for name in table().inputs if names is None else names:
+        if name in ratios:
+            columns.append(ratios[name])
+        else:
+            columns.append(motion.expression[:, int(name[3:5]), "xyz".index(name[-1])])
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def channels(motion: Motion, neutral: Neutral = "auto") -> NDArray[np.float32]:
+    """(n,52) ARKit channels in CHANNELS' order, 0 to 1; channels that cannot be told are 0.
+
+    Left and right are the subject's. InputError for a neutral that does not exist.
+    """
+    inputs = inputs_of(motion)
+    return _values(inputs, neutral_inputs(motion, neutral)).astype(np.float32)
+
+
+def _values(inputs: Floats, neutral: Floats) -> Floats:
+    maps = table()
+    return np.clip((inputs - neutral) @ maps.coefficients.T + maps.bias, maps.low, maps.high)
+
+
+def neutral_inputs(motion: Motion, neutral: Neutral = "auto") -> Floats:
+    """(m,) the values of the inputs that are taken for a face that does nothing; see Neutral."""
+    maps, inputs = table(), inputs_of(motion)
+    if isinstance(neutral, Mapping):
+        if unknown := [name for name in neutral if name not in maps.inputs]:
+            raise InputError(f"There is no input {unknown[0]!r}.", f"There are: {', '.join(maps.inputs)}.")
+        own = dict(zip(maps.inputs, maps.neutral, strict=True)) | dict(neutral)
+        return np.array([own[name] for name in maps.inputs], np.float64)
+    if isinstance(neutral, int):
+        if not 0 <= neutral < len(inputs):
+            raise InputError(f"There is no frame {neutral}.", f"The motion has 0 to {len(inputs) - 1}.")
+        return inputs[neutral]
+    if neutral == "first":
+        return inputs[0]
+    if neutral == "mean":
+        return inputs.mean(axis=0)
+    if neutral == "average" or (neutral == "auto" and len(inputs) < FRAMES_FOR_NEUTRAL):
+        return maps.neutral
+    if neutral == "auto":
+        activity = _values(inputs, maps.neutral).sum(axis=1)
+        calm = np.argsort(activity, kind="stable")[: max(1, round(CALM * len(inputs)))]
+        return inputs[calm].mean(axis=0)
+    raise InputError(f"There is no neutral {neutral!r}.", "Give auto, first, mean, average or a frame.")
