@@ -63,7 +63,7 @@ def as_options(settings: Any) -> dict[str, Any]:
     """The protocol's `options`: what differs from the defaults, and nothing else."""
     found: dict[str, Any] = {}
     for row in rows().values():
-        value = _value(settings, row)
+        value = value_of(settings, row)
         if value is not None and value != row["default"]:
             found[row["name"]] = value
     return found
@@ -75,7 +75,7 @@ def set_options(settings: Any, options: Mapping[str, Any]) -> None:
         _set(settings, row, options.get(row["name"], row["default"]))
 
 
-def _value(settings: Any, row: Mapping[str, Any]) -> Any:
+def value_of(settings: Any, row: Mapping[str, Any]) -> Any:
     """An option's value as the protocol has it; None where it is left to the backend."""
     value = getattr(settings, row["name"])
     if is_tristate(row):
