@@ -23,7 +23,17 @@ MODULES: tuple[str, ...] = (
     "runtime",
     "pump",
     "operators.result",
+    "operators.animate",
+    "thumbnails",
+    "operators.source",
+    "operators.driving",
+    "operators.drop",
+    "operators.presets",
     "panels.main",
+    "panels.source",
+    "panels.driving",
+    "panels.options",
+    "panels.controls",
 )
 
 log = logging.getLogger(__name__)

@@ -46,7 +46,7 @@ def characters(context: Any, reserved: int = 0) -> int:
     """About how many characters go into a line of the region."""
     region = getattr(context, "region", None)
     width = region.width if region else 300
-    scale = context.preferences.system.ui_scale
+    scale = context.preferences.system.ui_scale or 1.0  # 0 in background mode
     return max(int((width / scale - 70 - reserved) / 6.2), 12)
 
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The portrait: where it comes from, how it looks, which of its faces."""
+
+from typing import Any
+
+from bpy.types import Panel
+
+from .. import inputs, thumbnails
+from .layout import Subpanel, blocked
+
+THUMBNAIL = 5.0  # height of a picture in rows
+
+
+class LIVEPORTRAIT_PT_source(Subpanel, Panel):
+    bl_label = "Source"
+    bl_order = 10
+
+    def draw(self, context: Any) -> None:
+        layout, settings = self.layout, context.scene.liveportrait
+        layout.row(align=True).prop(settings, "source_kind", expand=True)
+        {"FILE": _file, "IMAGE": _image, "OBJECT": _object, "CLIPBOARD": _clipboard}[settings.source_kind](
+            layout, context, settings
+        )
+
+
+def _file(layout: Any, context: Any, settings: Any) -> None:
+    if not settings.source_path:
+        big = layout.row()
+        big.scale_y = 1.5
+        big.operator("liveportrait.open_source", icon="FILE_FOLDER")
+        layout.label(text="or drop one into the viewport", icon="BLANK1")
+        return
+    layout.prop(settings, "source_path", text="")
+    if thumbnails.missing(settings.source_path):
+        blocked(layout, context, "The file of the portrait is not there", "liveportrait.open_source")
+    else:
+        picture(layout, thumbnails.icon(settings.source_path))
+
+
+def _image(layout: Any, _context: Any, settings: Any) -> None:
+    layout.template_ID(settings, "source_image", open="image.open")
+    picture(layout, thumbnails.icon_of_image(settings.source_image))
+
+
+def _object(layout: Any, context: Any, _settings: Any) -> None:
+    reason = inputs.source_missing(context)
+    if reason:
+        blocked(layout, context, reason)
+        return
+    image = inputs.texture_of(context.active_object)
+    layout.label(text=f"{context.active_object.name}: {image.name}", icon="OBJECT_DATA")
+    picture(layout, thumbnails.icon_of_image(image))
+    layout.operator("liveportrait.use_object_texture", text="Keep This Image", icon="PINNED")
+
+
+def _clipboard(layout: Any, context: Any, _settings: Any) -> None:
+    blocked(layout, context, "Copy a picture; it is read when the work starts")
+    layout.operator("liveportrait.paste_source", text="Paste It Now", icon="PASTEDOWN")
+
+
+def picture(layout: Any, icon: int) -> None:
+    """A small picture, if there is one."""
+    if icon:
+        layout.template_icon(icon_value=icon, scale=THUMBNAIL)
+
+
+CLASSES = (LIVEPORTRAIT_PT_source,)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panels: whatever is chosen, they draw; what cannot be done says why; every option is to be found."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import bpy
+import pytest
+
+from .layout_recorder import Drawn, draw
+
+
+@pytest.fixture
+def settings(addon: ModuleType) -> Any:
+    return bpy.context.scene.liveportrait
+
+
+def panels() -> list[type]:
+    """Every panel of the add-on that stands in the sidebar."""
+    registration = importlib.import_module("liveportrait_blender.registration")
+    return [
+        class_
+        for module in registration._registered
+        for class_ in getattr(module, "CLASSES", ())
+        if issubclass(class_, bpy.types.Panel) and getattr(class_, "bl_space_type", "") == "VIEW_3D"
+    ]
+
+
+def panel(name: str) -> Drawn:
+    return draw(getattr(bpy.types, f"LIVEPORTRAIT_PT_{name}"))
+
+
+def small_png(path: Path) -> Path:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes([200, 150, 100]) * 4 for _ in range(4))
+    head = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    return path
+
+
+def test_every_panel_hangs_in_the_tab(addon: ModuleType) -> None:
+    names = {class_.bl_idname if hasattr(class_, "bl_idname") else class_.__name__ for class_ in panels()}
+    assert "LIVEPORTRAIT_PT_main" in names
+    for class_ in panels():
+        assert class_.bl_category == "LivePortrait" and class_.bl_region_type == "UI"
+        if class_.__name__ != "LIVEPORTRAIT_PT_main":
+            assert class_.bl_parent_id in names
+
+
+def test_all_draw_in_an_empty_file(settings: Any) -> None:
+    for class_ in panels():
+        draw(class_)
+
+
+@pytest.mark.parametrize("kind", ["FILE", "IMAGE", "OBJECT", "CLIPBOARD"])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_every_kind_of_source_draws(settings: Any, tmp_path: Path, kind: str, chosen: bool) -> None:
+    settings.source_kind = kind
+    if chosen:
+        picture = bpy.data.images.load(str(small_png(tmp_path / "a.png")))
+        settings.source_path, settings.source_image = str(tmp_path / "a.png"), picture
+        bpy.ops.object.empty_add(type="IMAGE")
+        bpy.context.active_object.data = picture
+    drawn = panel("source")
+    assert "source_kind" in drawn.names
+    if kind == "FILE" and not chosen:
+        assert "liveportrait.open_source" in drawn.ids
+    if kind == "OBJECT" and not chosen:
+        assert "Select the object" in drawn.text
+
+
+@pytest.mark.parametrize("kind", ["FILE", "CLIP", "STRIP", "LIBRARY"])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_every_kind_of_driving_draws(settings: Any, tmp_path: Path, kind: str, chosen: bool) -> None:
+    settings.driving_kind = kind
+    if chosen:
+        settings.driving_path = str(tmp_path / "walk.npz")
+        scene = bpy.context.scene
+        scene.sequence_editor_create()
+        settings.driving_strip = "Nobody"
+    drawn = panel("driving")
+    assert "driving_kind" in drawn.names
+    if kind == "STRIP":
+        assert ("Nobody" if chosen else "no movie or image strip") in drawn.text
+    if kind == "LIBRARY":
+        assert "driving_library" in drawn.names
+
+
+def test_a_file_that_is_gone_is_said_with_its_fix(settings: Any, tmp_path: Path) -> None:
+    from liveportrait_blender import thumbnails
+
+    settings.source_path = str(tmp_path / "gone.png")
+    panel("source")
+    thumbnails._wanted.add(settings.source_path)  # what draw asks for where there are timers
+    assert thumbnails.look()
+    drawn = panel("source")
+    assert "not there" in drawn.text and "liveportrait.open_source" in drawn.ids
+    small_png(tmp_path / "gone.png")
+    thumbnails._wanted.add(settings.source_path)
+    assert thumbnails.look()
+    assert "not there" not in panel("source").text
+
+
+def test_every_option_is_in_a_panel(settings: Any) -> None:
+    from liveportrait_blender.properties import options
+
+    for row in options.rows().values():
+        if row.get("words"):
+            setattr(settings.options, options.companion(row), options.VALUE)
+    shown: set[str] = set()
+    for group in options.table()["groups"]:
+        shown |= panel(f"options_{group['name'].replace(' ', '_')}").names
+    wanted = set(options.rows()) | {
+        beside for row in options.rows().values() if (beside := options.companion(row))
+    }
+    assert shown == wanted
+
+
+def test_every_control_is_in_a_panel(settings: Any) -> None:
+    from liveportrait_blender.properties import controls
+
+    shown: set[str] = set()
+    for name in ("mouth", "eyes", "head"):
+        shown |= panel(f"controls_{name}").names
+    assert shown == {
+        name for key, row in controls.rows().items() for name in (key, controls.switch(row)) if name
+    }
+
+
+def test_changed_options_are_counted_and_reset(settings: Any) -> None:
+    settings.options.multiplier = 1.5
+    settings.options.region = "lips"
+    assert "2 changed" in panel("options").text
+    assert bpy.ops.liveportrait.reset_options() == {"FINISHED"}
+    assert settings.options.as_options() == {}
+
+
+def test_drawing_changes_nothing(settings: Any) -> None:
+    before = (settings.options.as_options(), settings.controls.as_controls(), settings.source_kind)
+    for class_ in panels():
+        draw(class_)
+    assert before == (settings.options.as_options(), settings.controls.as_controls(), settings.source_kind)
+
+
+@pytest.mark.parametrize("width", [120, 250, 800])
+def test_long_sentences_are_wrapped_to_the_sidebar(addon: ModuleType, width: int) -> None:
+    from types import SimpleNamespace
+
+    from liveportrait_blender.panels import layout
+
+    from .layout_recorder import Recorder
+
+    context = SimpleNamespace(
+        region=SimpleNamespace(width=width),
+        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
+    )
+    drawn = Drawn()
+    sentence = "The backend stopped three times in a minute, so it is not started again by itself."
+    layout.blocked(Recorder(drawn), context, sentence)
+    assert " ".join(drawn.texts) == sentence
+    assert max(map(len, drawn.texts)) <= max(width / 6.2, 12)
