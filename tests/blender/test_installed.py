@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -42,6 +45,16 @@ print(json.dumps({
     user = Path(answer["user"])
     assert user.is_dir() and user.is_relative_to(installed.profile)
     assert not user.is_relative_to(installed.folder)  # an update of the extension would take it along
+
+
+def test_the_same_sources_make_the_same_zip(extension_zip: Path, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[2] / "scripts" / "build_extension.py"
+    command = [sys.executable, str(script), "--output", str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    again = tmp_path / extension_zip.name
+    assert again.read_bytes() == extension_zip.read_bytes()
+    digest = hashlib.sha256(again.read_bytes()).hexdigest()
+    assert str(again) in said and f"{again.stat().st_size:,}" in said and digest in said
 
 
 def test_the_client_comes_out_of_the_wheel(installed) -> None:
