@@ -6,6 +6,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -52,6 +54,28 @@ def importers(package: str, within: str = "") -> list[str]:
     ]
 
 
+def imports_when_loaded(path: Path) -> frozenset[str]:
+    """The packages that a file imports as soon as it is loaded: not in functions, nor for types alone."""
+    names: set[str] = set()
+    rest: list[ast.AST] = [ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            rest += node.orelse
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            rest += ast.iter_child_nodes(node)
+    return frozenset(names)
+
+
+def of_the_addon() -> list[Path]:
+    """The add-on's modules; presets are scripts that Blender runs."""
+    return [p for p in sources() if p.parts[0] == "liveportrait_blender" and "presets" not in p.parts]
+
+
 def texts() -> Iterator[tuple[Path, str]]:
     """Every text file that belongs to the project, environments, caches and results left out."""
     here = [path for path in ROOT.iterdir() if path.is_file()]
@@ -75,11 +99,65 @@ def test_torch_is_only_known_to_the_neural_engine() -> None:
 
 
 def test_bpy_is_only_known_to_the_addon() -> None:
-    without = {"liveportrait_blender/client.py", "liveportrait_blender/supervisor.py"}
     for package in ("bpy", "bmesh", "mathutils"):
         strangers = [p for p in importers(package) if not p.startswith(("liveportrait_blender/", "tests/"))]
         assert strangers == []
-        assert without.isdisjoint(importers(package))
+
+
+# What of the add-on has to work in any Python: the client, the session, the backend's processes and set-up.
+WITHOUT_BPY = re.compile(
+    r"__init__|names|paths|motion_file|own_files|offline_file|environments|pythons|job_records|supervisor"
+    r"|(client|session|setup|backend)(_\w+)?"
+)
+
+
+def test_what_works_without_blender_does_not_import_it() -> None:
+    bound = [p for p in of_the_addon() if len(p.parts) == 2 and WITHOUT_BPY.fullmatch(p.stem)]
+    assert {"client", "session", "supervisor", "setup_plan", "motion_file"} <= {p.stem for p in bound}
+    for path in bound:
+        if path.stem != "paths":  # asks Blender where an extension may write, when it is called
+            assert importers("bpy", path.as_posix()) == []
+        assert imports_when_loaded(path).isdisjoint({"bpy", "mathutils"}), path
+
+
+def test_the_addon_loads_without_numpy_and_websockets() -> None:
+    # Not every Blender has numpy, and the wheel must not be loaded before it is needed.
+    for path in of_the_addon():
+        assert imports_when_loaded(path).isdisjoint({"numpy", "websockets"}), path
+
+
+def test_what_works_without_blender_is_loaded_without_anything_else() -> None:
+    modules = [
+        f"liveportrait_blender.{p.stem}"
+        for p in of_the_addon()
+        if len(p.parts) == 2 and p.stem != "__init__" and WITHOUT_BPY.fullmatch(p.stem)
+    ]
+    code = (
+        f"import importlib, sys; [importlib.import_module(name) for name in {modules!r}];"
+        " known = {*sys.stdlib_module_names, 'liveportrait_blender'};"
+        " loaded = {n.split('.')[0] for n, m in sys.modules.items() if getattr(m, '__file__', None)};"
+        " print(sorted(n for n in loaded - known if not n.startswith('_')))"
+    )
+    command = [sys.executable, "-S", "-c", code]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "[]"
+
+
+def test_the_addon_never_names_itself() -> None:
+    # Installed it is called bl_ext.<repository>.liveportrait_blender.
+    for path in of_the_addon():
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            absolute = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                absolute = [node.module or ""]
+            assert not [name for name in absolute if name.startswith("liveportrait_blender")], path
+
+
+def test_one_file_knows_blenders_versions() -> None:
+    asked = re.compile(r"\bapp\.version|\bversion_(string|file|cycle)\b")
+    knowing = [p.name for p in of_the_addon() if asked.search((ROOT / p).read_text(encoding="utf-8"))]
+    assert knowing == ["compat.py"]
 
 
 def test_the_addon_and_the_backend_share_no_code() -> None:
@@ -105,10 +183,8 @@ def test_the_backend_never_imports_scripts_or_tests() -> None:
 
 
 def test_what_runs_before_the_environment_imports_only_the_standard_library() -> None:
-    import sys
-
     known = {*sys.stdlib_module_names, "scripts", "__future__"}
-    for name in ("environment", "test", "demo"):
+    for name in ("machine", "environment", "test", "demo", "build_extension", "offline_bundle"):
         strangers = {module.split(".")[0] for module in imports(Path(f"scripts/{name}.py"))} - known
         assert strangers == set(), f"scripts/{name}.py"
 
@@ -127,12 +203,18 @@ def test_tables_are_json_that_every_reader_takes() -> None:
         assert json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse), path
 
 
+# The add-on's alone: options.json is made of the command line by a script that can check it, offline.json is
+# what the set-up and scripts/offline_bundle.py agree on.
+ONLY_THE_ADDONS = {"options.json", "offline.json"}
+
+
 def test_shared_tables_are_the_same_on_both_sides() -> None:
     ours, theirs = ROOT / "backend" / "data", ROOT / "liveportrait_blender" / "data"
-    if not theirs.is_dir():
-        pytest.skip("the add-on has no tables yet")
-    both = [path for path in theirs.glob("*.json") if (ours / path.name).exists()]
-    assert [path.name for path in both if path.read_bytes() != (ours / path.name).read_bytes()] == []
+    shared = [path for path in theirs.rglob("*.*") if path.name not in ONLY_THE_ADDONS]
+    assert shared
+    for path in shared:
+        copy_of = ours / path.relative_to(theirs)
+        assert copy_of.is_file() and path.read_bytes() == copy_of.read_bytes(), path.name
 
 
 def test_the_metadata_agree_with_the_code() -> None:
