@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Implicit keypoints to ARKit's 52 blendshapes, by the fitted table data/blendshapes.json.
 
-channel = clamp(sum of coefficient * (input - neutral)); an input is a number of delta, an eye ratio or the lip
-ratio. scripts/fit_blendshapes.py writes the table; docs/blendshapes.md says how well it holds.
+channel = clamp(sum of coefficient * (input - neutral)); an input is a number of delta, an eye ratio or the
+lip ratio. scripts/fit_blendshapes.py writes the table; docs/blendshapes.md says how well it holds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CALM = 0.1  # share of the frames, the calmest, whose mean is the neutral
 _RATIOS = ("eye_ratio_left", "eye_ratio_right", "lip_ratio")
 
 Floats = NDArray[np.float64]
-#: "auto": the calmest tenth of the frames; "first" frame; "mean" of all; "average": an average face; a frame's
-#: number; or input values by name, the average face's where a name is missing.
+#: "auto": the calmest tenth of the frames; "first" frame; "mean" of all; "average": an average face; a
+#: frame's number; or input values by name, the average face's where a name is missing.
 Neutral = str | int | Mapping[str, float]
 
 

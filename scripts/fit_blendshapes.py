@@ -99,8 +99,8 @@ def table(fitted: Map, found: Correlations, why: Sequence[str]) -> str:
             },
         }
         rows.append("  " + json.dumps(row))
-    used = {term for i in range(len(CHANNELS)) if not why[i] for term in np.flatnonzero(fitted.coefficients[i])}
-    neutral = {INPUTS[j]: _round(fitted.neutral[j]) for j in sorted(used)}
+    used = np.flatnonzero(fitted.coefficients[[not w for w in why]].any(axis=0))
+    neutral = {INPUTS[j]: _round(fitted.neutral[j]) for j in used}
     about = (
         "ARKit channel = clamp(bias + sum of coefficient * (input - neutral)). kp_NN.axis is delta of that "
         "implicit keypoint, LivePortrait units and axes; eye_ratio_left is the image-left eye's, that is the "

@@ -38,7 +38,8 @@ _LIDS, _MOUTH = (11, 13, 15, 16), (3, 7, 14, 17, 19, 20)
 #: Which keypoints (and ratios) may say something about a channel; the names are beginnings. Keypoints that
 #: hold the pose (0, 4, 5) are left out.
 FAMILIES: tuple[tuple[str, tuple[int, ...], tuple[str, ...]], ...] = (
-    ("eyeBlink", _LIDS, ("eye_ratio_left", "eye_ratio_right")),
+    ("eyeBlinkLeft", (15, 16), ("eye_ratio_right",)),  # index left is image-left, the subject's right
+    ("eyeBlinkRight", (11, 13), ("eye_ratio_left",)),
     ("eyeLook", _LIDS, ()),
     ("eyeSquint", (1, 2, 3, 7, 10, *_LIDS), ()),
     ("eyeWide", (1, 2, *_LIDS), ()),
@@ -153,7 +154,9 @@ def leakage_of(samples: Sequence[Sample], spread: np.ndarray) -> np.ndarray:
     return np.linalg.solve(a.T @ a + penalty, a.T @ b)[:3]
 
 
-def fit_channel(samples: Sequence[Sample], channel: int, spread: np.ndarray, leakage: np.ndarray) -> np.ndarray:
+def fit_channel(
+    samples: Sequence[Sample], channel: int, spread: np.ndarray, leakage: np.ndarray
+) -> np.ndarray:
     """(39,) coefficients: ridge regression within each clip, in which a score of zero says only that the
     value is not above it (frames whose score is zero and whose value lies below take no part, as in a
     censored regression). Small terms are dropped, and the rest fitted again."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the blendshape map is fitted on: real clips and their mirror images, each with the mesh engine's motion,
-the released model's where a template belongs to the clip, and MediaPipe's scores of the same frames.
+"""What the blendshape map is fitted on: real clips and their mirror images, with MediaPipe's scores.
+
+Each has the mesh engine's motion, and the released model's where a template belongs to the clip.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ def read(data: Path, cache: Path) -> list[Recording]:
             if not kept.exists():
                 temporary = kept.with_name(f"{kept.stem}.part.npz")
                 np.savez_compressed(temporary, **measure(path, data / "models" / MODEL, mirrored))
-                os.replace(temporary, kept)
+                temporary.replace(kept)
             with np.load(kept, allow_pickle=False) as file:
                 landmarks, scores = file["landmarks"], file["scores"]
             recordings.append(Recording(path.stem, "mesh", mirrored, scores, mesh_motion(landmarks)))
