@@ -61,6 +61,7 @@ class JobRecord:
     files: list[Path] = field(default_factory=list)
     result: dict[str, Any] | None = None
     landed: bool = False
+    settled: bool = False  # it has ended, and what was to be done about that is done
     job: Job | None = field(default=None, repr=False)
 
     @classmethod

@@ -112,6 +112,13 @@ def missing(context: Any, needs_source: bool = True, needs_driving: bool = True)
     return reason
 
 
+def has_controls(scene: Any) -> bool:
+    """Whether the expression controls are something to perform."""
+    from . import control_curves
+
+    return bool(scene.liveportrait.controls.as_controls()) or control_curves.are_animated(scene)
+
+
 def scene_rate(scene: Any) -> str:
     """A scene's exact frame rate as the protocol has it: 24, 24000/1001. Raises UserError."""
     # fps_base is a float32: 1.001 and not 1.00100004673.

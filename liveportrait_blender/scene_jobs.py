@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs that belong to a scene: how they are made from what is chosen, waited for, and how they land."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from . import control_curves, inputs, pump, requests, results, runtime
+from .job_records import JobRecord
+from .names import UserError
+
+HOPELESS = 60.0  # seconds of silence after which waiting ends
+PREVIEW_SECONDS = 2
+
+log = logging.getLogger(__name__)
+_unlanded: list[JobRecord] = []
+
+
+# --- making -------------------------------------------------------------------------------------------------
+
+
+def animate(
+    context: Any,
+    *,
+    source: str = "",
+    driving: str = "",
+    options: Mapping[str, Any] | None = None,
+    kind: str = "",
+    name: str = "",
+    start: int | None = None,
+    replaces: Any = None,
+    seconds: int | None = None,
+) -> JobRecord:
+    """Submit `animate` with what is chosen in the scene, or given: at once. Raises UserError.
+
+    source, driving: files, driving also a name of the library. options: come before the scene's. start: scene
+    frame of the first picture [the current one]. replaces: a result's image, whose place is taken. seconds:
+    no more than the first so many.
+    """
+    scene = context.scene
+    portrait = requests.from_text(source) if source else inputs.source(context)
+    if isinstance(portrait.value, dict):
+        raise UserError(f'There is no picture "{source}".', "Choose a picture or a clip.")
+    if replaces is not None and start is None:
+        start = replaces.liveportrait.start_frame
+    start = scene.frame_current if start is None else start
+    more = dict(options or {})
+    if "controls" not in more and control_curves.are_animated(scene):
+        last = max(scene.frame_end, start)
+        more["controls"] = control_curves.sample(scene, range(start, last + 1))
+    performance = _performance(context, driving, more)
+    asked = requests.job_options(scene, performance, more)
+    label = name or scene.liveportrait.result_name or Path(portrait.label).stem
+    folder = results.new_folder(context, label)
+    request = requests.AnimateRequest(
+        portrait.value,
+        None if performance is None else performance.value,
+        asked,
+        folder,
+        label if performance is None else f"{label}: {performance.label}",
+    )
+    if seconds is not None:
+        request = requests.first_seconds(request, seconds)
+    return _submit(context, request, portrait, performance, label, kind, start, replaces)
+
+
+def render_controls(
+    context: Any, *, kind: str = "", name: str = "", first: int, last: int, replaces: Any = None
+) -> JobRecord:
+    """Submit the pictures of the scene's animated expression controls, one for each frame from `first` to
+    `last`, at once. Raises UserError.
+    """
+    scene = context.scene
+    portrait = inputs.source(context)
+    if last < first:
+        raise UserError("The frame range has no frames.", "Let the end come after the start.")
+    curves = control_curves.sample(scene, range(first, last + 1))
+    if not curves:
+        raise UserError("No expression control moves in this range.", "Key one, or move a slider.")
+    options = dict(scene.liveportrait.options.as_options())
+    options.pop("frames", None)
+    options |= {"fps": requests.scene_rate(scene), "controls": curves}
+    label = name or scene.liveportrait.result_name or Path(portrait.label).stem
+    folder = results.new_folder(context, label)
+    request = requests.AnimateRequest(portrait.value, None, options, folder, f"{label}: controls")
+    return _submit(context, request, portrait, None, label, kind, first, replaces)
+
+
+def render_performance(
+    context: Any,
+    motion: Path,
+    *,
+    source: inputs.Chosen | None = None,
+    options: Mapping[str, Any] | None = None,
+    name: str = "",
+    kind: str = "",
+    start: int | None = None,
+    replaces: Any = None,
+) -> JobRecord:
+    """Submit `render` of a motion file, at once. Raises UserError.
+
+    options [the scene's, without the expression controls: an edited performance has them in it].
+    """
+    scene = context.scene
+    portrait = source or inputs.source(context)
+    if not motion.is_file():
+        raise UserError(f"There is no motion file {motion}.", "Capture the performance again.")
+    if options is None:
+        options = requests.capture_options(requests.job_options(scene, None, {}))
+    if replaces is not None and start is None:
+        start = replaces.liveportrait.start_frame
+    label = name or scene.liveportrait.result_name or Path(portrait.label).stem
+    folder = results.new_folder(context, label)
+    if isinstance(portrait.value, dict):
+        raise UserError("A motion is no portrait.", "Choose a picture or a clip.")
+    request = requests.RenderRequest(portrait.value, motion, options, folder, f"{label}: performance")
+    driving = inputs.Chosen(motion, motion.name)
+    return _submit(context, request, portrait, driving, label, kind, start, replaces)
+
+
+def capture(context: Any, *, driving: str = "", options: Mapping[str, Any] | None = None) -> JobRecord:
+    """Submit `motion.capture` of the driving; the file is `record.request.file`. Raises UserError."""
+    chosen = requests.from_text(driving) if driving else inputs.driving(context)
+    asked = requests.capture_options(requests.job_options(context.scene, chosen, dict(options or {})))
+    folder = results.new_folder(context, f"{Path(chosen.label).stem} motion")
+    return _started(requests.CaptureRequest(chosen.value, asked, folder, f"Capture {chosen.label}"))
+
+
+def preview_of(name: str) -> Any:
+    """The image of a result of that name, or None."""
+    return next((image for image in results.all_results() if image.name == name), None)
+
+
+def _performance(context: Any, driving: str, options: Mapping[str, Any]) -> inputs.Chosen | None:
+    """What drives; None where the expression controls alone do."""
+    if driving:
+        return requests.from_text(driving)
+    controls = options.get("controls") or context.scene.liveportrait.controls.as_controls()
+    if controls and inputs.driving_missing(context):
+        return None
+    return inputs.driving(context)
+
+
+def _submit(
+    context: Any,
+    request: Any,
+    source: inputs.Chosen,
+    driving: inputs.Chosen | None,
+    name: str,
+    kind: str,
+    start: int | None,
+    replaces: Any,
+) -> JobRecord:
+    landing = requests.landing(
+        context,
+        source,
+        driving,
+        request.options,
+        folder=request.folder,
+        name=name,
+        kind=kind,
+        start=start,
+        replaces=replaces,
+    )
+    return _started(replace(request, landing=landing))
+
+
+def _started(request: Any) -> JobRecord:
+    try:
+        return runtime.session.submit(request)
+    except UserError:
+        _tidy(request.folder)
+        raise
+
+
+# --- waiting ------------------------------------------------------------------------------------------------
+
+
+def wait(record: JobRecord, timeout: float = 0.0) -> JobRecord:
+    """Block until a job has ended and landed; for execute(). timeout: seconds, 0 for any.
+
+    Raises UserError where it fails, or the backend falls silent.
+    """
+    heard = time.monotonic()
+
+    def over() -> bool:
+        nonlocal heard
+        if runtime.session.state.kind != "silent":
+            heard = time.monotonic()
+        return record.settled or time.monotonic() - heard > HOPELESS
+
+    try:
+        pump.run_until(over, timeout or float("inf"))
+    finally:
+        if not record.settled:  # also where Ctrl-C ends it
+            runtime.session.cancel(record.key)
+            pump.run_until(lambda: record.settled, 2.0)
+    if record.state == "cancelled":
+        silent = time.monotonic() - heard > HOPELESS
+        raise UserError(
+            "The backend does not answer." if silent else "The job was cancelled.", record.hint
+        )
+    if record.state == "failed":
+        raise UserError(record.error or "The job failed.", record.hint)
+    if record.error:  # it is done, and could not land
+        raise UserError(record.error, record.hint)
+    return record
+
+
+# --- landing ------------------------------------------------------------------------------------------------
+
+
+def land(record: JobRecord) -> None:
+    """A job has ended: bring its result into the file, or tidy up what it leaves."""
+    if record.state != "done":
+        _tidy(record.folder)
+        record.settled = True
+    elif record.landing is None:
+        record.settled = True
+    elif bpy.app.is_job_running("RENDER"):  # nothing in the file may change meanwhile
+        _unlanded.append(record)
+        if _land_the_rest not in pump.watchers:
+            pump.watchers.append(_land_the_rest)
+    else:
+        _land(record)
+
+
+def _land(record: JobRecord) -> None:
+    landing = replace(record.landing, result=record.result or {})
+    try:
+        with _window():
+            # True: an undo step of its own, unless an operator that waits makes one.
+            bpy.ops.liveportrait.apply_result("EXEC_DEFAULT", True, landing=landing.as_json())
+        record.landed = True
+    except RuntimeError as error:
+        record.error = str(error).removeprefix("Error: ").strip()
+        record.hint = f"The frames are kept in {record.folder}."
+        log.warning("A result could not land: %s", record.error)
+    finally:
+        record.settled = True
+
+
+def _land_the_rest() -> None:
+    if bpy.app.is_job_running("RENDER"):
+        return
+    pump.watchers.remove(_land_the_rest)
+    while _unlanded:
+        record = _unlanded.pop(0)
+        if record.landing is None:  # its file was closed meanwhile
+            record.settled = True
+        else:
+            _land(record)
+
+
+def _window() -> Any:
+    """A context with a window: a timer has none."""
+    windows = bpy.context.window_manager.windows
+    if bpy.context.window is None and len(windows):
+        return bpy.context.temp_override(window=windows[0])
+    return contextlib.nullcontext()
+
+
+def _tidy(folder: Path) -> None:
+    """Take away a folder in which nothing has come to lie."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(".*.part"):
+            left.unlink()
+        folder.rmdir()
+
+
+def options_from_json(text: str) -> dict[str, Any]:
+    """An operator's options: a JSON object. Raises UserError."""
+    if not text.strip():
+        return {}
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"The options are no JSON: {error}.", 'Write {"relative": false}.') from error
+    if not isinstance(given, dict):
+        raise UserError("The options are no JSON object.", 'Write {"relative": false}.')
+    return given
+
+
+def register() -> None:
+    runtime.takers.append(land)
+
+
+def unregister() -> None:
+    if land in runtime.takers:
+        runtime.takers.remove(land)
+    _unlanded.clear()
