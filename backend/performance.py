@@ -204,7 +204,7 @@ def _kept(performance: Performance, parts: Iterable[Motion]) -> Iterator[Motion]
 
 def controls_of(options: Options, first: int, count: int, leads: bool = False) -> Mapping[str, Any]:
     """The controls of a part; those that hold a value a frame are cut to it, with any value in front where
-    one frame more `leads` the part.
+    one frame more `leads` the part. Behind their end the last value stays.
     """
     cut: dict[str, Any] = {}
     for name, value in options.controls.items():
@@ -212,6 +212,6 @@ def controls_of(options: Options, first: int, count: int, leads: bool = False) -
         if values.size == 1:
             cut[name] = value
         else:
-            piece = values[first : first + count]
+            piece = values[np.minimum(np.arange(first, first + count), values.size - 1)]
             cut[name] = np.concatenate([piece[:1], piece]) if leads else piece
     return cut
