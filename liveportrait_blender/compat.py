@@ -164,6 +164,15 @@ def set_constraint_action(constraint: Any, action: Any) -> None:
         constraint.action_slot = next(slot for slot in action.slots if slot.target_id_type == "OBJECT")
 
 
+def constraint_curves(constraint: Any) -> Any:
+    """The F-curves that an Action constraint plays."""
+    action = constraint.action
+    if bpy.app.version < (4, 4, 0):
+        return action.fcurves
+    bag = action.layers[0].strips[0].channelbag(constraint.action_slot)
+    return bag.fcurves if bag is not None else ()
+
+
 def clear_driver_curve(curve: Any) -> None:
     """Empty the F-curve of a new driver, so that its values pass unchanged: 4.x puts a modifier there, 5.x
     two keys, which round."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from . import fcurves, rig_angles, rig_controls
+from . import compat, fcurves, rig_angles, rig_controls
 from .motion_file import Motion
 from .names import UserError
 from .rig_action import described, scene_rate
@@ -205,12 +205,9 @@ def _add_controls(
             continue
         time = np.clip(0.5 + 0.5 / control.reach * value[active], 0, 1) * rig_controls.END
         at = time.tolist()
-        action = (
-            armature.pose.bones[BONES[control.keypoints()[0]]]
-            .constraints[rig_controls.PREFIX + control.label]
-            .action
-        )
-        for (path, axis), curve in fcurves.curves_of(armature, action).items():
+        bone = armature.pose.bones[BONES[control.keypoints()[0]]]
+        for curve in compat.constraint_curves(bone.constraints[rig_controls.PREFIX + control.label]):
+            path, axis = curve.data_path, curve.array_index
             column = 3 * BONES.index(path.split('"')[1]) + axis
             expression[active, column] += fcurves.evaluate(curve, at)
     by_head = {control.head: control for control in controls() if control.head}
