@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The offline file: the packages of a profile in one zip, for machines without a network. Imports no bpy.
 
-scripts/build_extension.py --offline writes it:
+scripts/build_extension.py --offline writes it; data/offline.json holds the names that both sides use:
 
-    manifest.json   {"format": "liveportrait-offline/1", "profile": "mesh", "python": "3.11",
-                     "platform": "linux-x64", "pins": ["absl-py==2.5.1", ...], "sha256": {"NAME.whl": "..."}}
+    liveportrait-offline.json   {"format": 1, "profile": "mesh", "platform": "linux-x64", "python": "3.11",
+                                 "pins": ["absl-py==2.5.1", ...], "wheels": {"NAME.whl": "SHA-256 in hex"}}
     wheels/NAME.whl
 
 Nothing in it is believed: names, sizes and checksums are held against the manifest, and the pins against the
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = "liveportrait-offline/1"
+from .paths import data_file
+
 MOST_FILES, MOST_BYTES, MANIFEST_BYTES = 500, 16 << 30, 1 << 20
 CHUNK = 1 << 20
 _WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.!+-]{0,200}\.whl")
@@ -52,9 +53,13 @@ class Manifest:
 
 def this_platform() -> str:
     """This machine in the words of Blender's extensions: linux-x64, windows-x64, macos-arm64, ..."""
-    system = {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
-    machine = platform.machine().lower()
-    return f"{system}-{'arm64' if machine in ('arm64', 'aarch64') else 'x64'}"
+    words, machine = _table(), platform.machine().lower()
+    return f"{words['systems'].get(sys.platform, sys.platform)}-{words['machines'].get(machine, machine)}"
+
+
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(data_file("offline.json").read_text(encoding="utf-8"))
+    return table
 
 
 def look_into(path: Path) -> Manifest:
@@ -70,7 +75,7 @@ def check(manifest: Manifest, pins: Sequence[str]) -> None:
     """Whether it serves here, with the add-on's own list of the profile. Raises OfflineError."""
     if manifest.platform != this_platform():
         raise OfflineError(f"The offline file is for {manifest.platform}, and this is {this_platform()}.")
-    if {_plain(pin) for pin in manifest.pins} != {_plain(pin) for pin in pins}:
+    if {_plain(pin) for pin in manifest.pins} != {_plain(pin) for pin in _held_here(pins)}:
         raise OfflineError("The offline file was made for another version of this extension.")
 
 
@@ -84,10 +89,10 @@ def unpack(path: Path, folder: Path, cancelled: Callable[[], bool] = lambda: Fal
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = _manifest(archive)
+            manifest, inner = _manifest(archive), _table()["wheels"]
             for name, wanted in manifest.sha256.items():
                 digest = hashlib.sha256()
-                with archive.open(f"wheels/{name}") as source, (folder / name).open("wb") as target:
+                with archive.open(f"{inner}{name}") as source, (folder / name).open("wb") as target:
                     while piece := source.read(CHUNK):
                         if cancelled():
                             return manifest
@@ -104,15 +109,16 @@ def unpack(path: Path, folder: Path, cancelled: Callable[[], bool] = lambda: Fal
 
 def _manifest(archive: zipfile.ZipFile) -> Manifest:
     entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
-    about = entries.pop("manifest.json", None)
+    words = _table()
+    about = entries.pop(words["manifest"], None)
     if about is None or about.file_size > MANIFEST_BYTES:
         raise OfflineError("This is no offline file of this extension.")
     try:
         told = json.loads(archive.read(about))
-        manifest = _read(told, sum(entry.file_size for entry in entries.values()))
+        manifest = _read(told, words["format"], sum(entry.file_size for entry in entries.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OfflineError("This is no offline file of this extension.") from error
-    names = {f"wheels/{name}" for name in manifest.sha256}
+    names = {f"{words['wheels']}{name}" for name in manifest.sha256}
     if names != set(entries) or not all(_WHEEL.fullmatch(name) for name in manifest.sha256):
         raise OfflineError("The offline file is damaged: it does not hold what it says.", "Copy it again.")
     if len(entries) > MOST_FILES or manifest.size > MOST_BYTES:
@@ -120,13 +126,23 @@ def _manifest(archive: zipfile.ZipFile) -> Manifest:
     return manifest
 
 
-def _read(told: dict[str, Any], size: int) -> Manifest:
-    if told["format"] != FORMAT:
+def _read(told: dict[str, Any], wanted: int, size: int) -> Manifest:
+    if told["format"] != wanted:
         raise OfflineError(f"The offline file is of another kind ({str(told['format'])[:60]}).")
     major, minor = str(told["python"]).split(".")
-    sums = {str(name): str(digest) for name, digest in told["sha256"].items()}
+    sums = {str(name): str(digest) for name, digest in told["wheels"].items()}
     pins = tuple(str(pin) for pin in told["pins"])
     return Manifest(str(told["profile"]), (int(major), int(minor)), str(told["platform"]), pins, sums, size)
+
+
+def _held_here(pins: Sequence[str]) -> list[str]:
+    """The pins whose marker, if they have one, is about this system, without it."""
+    held = []
+    for pin in pins:
+        name, _, marker = (part.strip() for part in pin.partition(";"))
+        if not marker or re.fullmatch(rf"sys_platform == [\"']{re.escape(sys.platform)}[\"']", marker):
+            held.append(name)
+    return held
 
 
 def _plain(pin: str) -> str:

@@ -76,7 +76,7 @@ PROFILES: Mapping[str, Profile] = {
             "neural-cuda",
             "Neural Engine, Graphics Card",
             "PyTorch for the graphics card as well: the build that fits this machine's driver",
-            "neural-cpu",  # its torch is replaced by the build that fits; see neural-cuda.txt
+            "neural",  # not neural-cuda: which CUDA packages, the build of torch decides that fits the driver
             2900 * MB,
             7000 * MB,
             False,

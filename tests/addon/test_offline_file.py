@@ -19,19 +19,19 @@ WHEELS = {"one-1.0-py3-none-any.whl": b"first", "two-2.0-py3-none-any.whl": b"se
 PINS = ["one==1.0", "Two==2.0"]
 
 
-def write(path: Path, wheels: Mapping[str, bytes] = WHEELS, **changes: Any) -> Path:
+def write(path: Path, holds: Mapping[str, bytes] = WHEELS, **changes: Any) -> Path:
     manifest = {
-        "format": "liveportrait-offline/1",
+        "format": 1,
         "profile": "mesh",
         "python": "3.11",
         "platform": offline_file.this_platform(),
         "pins": PINS,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in wheels.items()},
+        "wheels": {name: hashlib.sha256(content).hexdigest() for name, content in holds.items()},
         **changes,
     }
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("manifest.json", json.dumps(manifest))
-        for name, content in wheels.items():
+        archive.writestr("liveportrait-offline.json", json.dumps(manifest))
+        for name, content in holds.items():
             archive.writestr(f"wheels/{name}", content)
     return path
 
@@ -40,7 +40,7 @@ def test_a_good_one_is_unpacked(tmp_path: Path) -> None:
     path = write(tmp_path / "offline.zip")
     manifest = offline_file.look_into(path)
     assert (manifest.profile, manifest.python, manifest.size) == ("mesh", (3, 11), 11)
-    offline_file.check(manifest, ["one==1.0", "two==2.0"])
+    offline_file.check(manifest, ["one==1.0", "two==2.0", 'other==1 ; sys_platform == "amiga"'])
     assert offline_file.unpack(path, tmp_path / "wheels") == manifest
     assert {file.name: file.read_bytes() for file in (tmp_path / "wheels").iterdir()} == WHEELS
 
@@ -56,7 +56,7 @@ def test_it_has_to_belong_to_this_version_and_machine(tmp_path: Path) -> None:
 
 def test_a_changed_wheel_is_found(tmp_path: Path) -> None:
     good = {name: hashlib.sha256(content).hexdigest() for name, content in WHEELS.items()}
-    path = write(tmp_path / "offline.zip", {**WHEELS, "two-2.0-py3-none-any.whl": b"evil!!"}, sha256=good)
+    path = write(tmp_path / "offline.zip", {**WHEELS, "two-2.0-py3-none-any.whl": b"evil!!"}, wheels=good)
     with pytest.raises(OfflineError, match=r"damaged: two-2\.0"):
         offline_file.unpack(path, tmp_path / "wheels")
     assert not (tmp_path / "wheels" / "two-2.0-py3-none-any.whl").exists()
@@ -75,15 +75,15 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_it_has_to_hold_what_it_says(tmp_path: Path) -> None:
     for sums in ({}, {**dict.fromkeys(WHEELS, "0"), "three.whl": "0"}):
         with pytest.raises(OfflineError, match="damaged"):
-            offline_file.look_into(write(tmp_path / "offline.zip", sha256=sums))
+            offline_file.look_into(write(tmp_path / "offline.zip", wheels=sums))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": "liveportrait-offline/2"},
+        {"format": 2},
         {"python": "three"},
-        {"sha256": []},
+        {"wheels": []},
         {"pins": 3},
         {"format": None},
     ],
