@@ -194,10 +194,10 @@ class ClipResult:
             for piece in (self._rest, self._rest_partial):
                 piece.unlink(missing_ok=True)
         target = self._rest if self._kept else self.path
-        comment = {"comment": f"{JOB_COMMENT}{summary.job} at {summary.fps}"}
+        told = {**media.CLIP_MARK, "comment": f"{JOB_COMMENT}{summary.job} at {summary.fps}"}
         try:
             with media.ClipWriter(
-                target, summary.fps, width, height, audio, audio_start, metadata=comment
+                target, summary.fps, width, height, audio, audio_start, metadata=told
             ) as writer:
 
                 def write(frame: np.ndarray) -> None:
@@ -265,7 +265,7 @@ class FolderResult:
         for old in [*self._frames()[self._kept :], *self._motions()]:
             old.unlink(missing_ok=True)
         try:
-            with media.SequenceWriter(self.path, bits=bits, alpha=alpha, start_index=self._kept) as writer:
+            with media.SequenceWriter(self.path, bits, alpha, self._kept, media.PICTURE_MARK) as writer:
                 yield writer.write
         except BaseException:
             summary.frames = len(self._frames())

@@ -38,6 +38,7 @@ from backend.media.sound import Sound, open_sound
 PRESET = "veryfast"
 CRF = 15  # visually lossless
 KEY_SECONDS = 2  # between key pictures, for quick scrubbing
+CARRIED = ("title", "comment", "artist", "description")  # metadata that a clip keeps when it is put in order
 FRAGMENTS = "frag_keyframe+delay_moov+default_base_moof"
 WAITING_BYTES = 64 << 20  # of frames between the renderer and the encoder
 SOUND_AHEAD = Fraction(1)  # seconds
@@ -278,9 +279,7 @@ def _rewrite(fragmented: Path, whole: Path) -> None:
         # By its name, since moving the index to the front takes a second look at the file.
         av.open(str(whole.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as target,
     ):
-        target.metadata.update(
-            {k: v for k, v in source.metadata.items() if k in ("title", "comment", "artist")}
-        )
+        target.metadata.update({k: v for k, v in source.metadata.items() if k in CARRIED})
         streams = {
             stream.index: target.add_stream_from_template(stream, opaque=True) for stream in source.streams
         }

@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer
 
 from backend.errors import OutputError
-from backend.media.clip_writer import SOUND_AHEAD, boxes, keep_whole_fragments
+from backend.media.clip_writer import CARRIED, SOUND_AHEAD, boxes, keep_whole_fragments
 from backend.media.sound import open_sound
 
 
@@ -49,7 +49,7 @@ def join(
     audio_start: float = 0.0,
 ) -> None:
     """Write the pictures of parts that one ClipWriter setting has encoded, one after the other, as one MP4
-    with the first one's comment and a sound from `audio_start` seconds on. The file appears whole or not at
+    with the first one's metadata and a sound from `audio_start` seconds on. The file appears whole or not at
     all.
 
     Raises OutputError where that cannot be written or the parts are of different kinds.
@@ -72,7 +72,7 @@ def _join(parts: Sequence[Path], whole: Path, fps: Fraction, audio: Path | None,
     first = str(parts[0].absolute())
     with av.open(first) as like, av.open(str(whole.absolute()), "w", format="mp4", options=options) as target:
         stream = target.add_stream_from_template(like.streams.video[0], opaque=True)
-        target.metadata["comment"] = like.metadata.get("comment", "")
+        target.metadata.update({k: v for k, v in like.metadata.items() if k in CARRIED})
         sound = None if audio is None else open_sound(target, audio, audio_start, None)
         before = 0
         try:

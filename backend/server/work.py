@@ -21,6 +21,7 @@ from backend.capture import Cancel
 from backend.driving import Driving, open_driving
 from backend.engines import Choice, Engine, choose
 from backend.errors import InputError
+from backend.media.marking import PICTURE_MARK
 from backend.media.png import encode_png
 from backend.motion import FRAME_SHAPES, Motion
 from backend.motion_files import save_motion
@@ -174,7 +175,7 @@ class Work:
                 frame = next(iter(frames))
         alpha = Canvas(source, options).alpha if source.picture.alpha is not None else None
         pixels = frame if alpha is None else np.dstack([frame, alpha])
-        payload = encode_png(pixels) if task["format"] == "png" else pixels.tobytes()
+        payload = encode_png(pixels, PICTURE_MARK) if task["format"] == "png" else pixels.tobytes()
         height, width, channels = pixels.shape
         return Answer({"width": width, "height": height, "channels": channels, "bits": 8}, payload)
 
