@@ -52,7 +52,7 @@ def texts(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("shape", [(9, 7, 3), (9, 7, 4)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_mark_leaves_pixels_alone(shape: tuple[int, ...], dtype: type, tmp_path: Path) -> None:
-    pixels = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    pixels: np.ndarray = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
     plain, marked = (
         cv2.imdecode(np.frombuffer(encode_png(pixels, mark), np.uint8), cv2.IMREAD_UNCHANGED)
         for mark in (None, media.PICTURE_MARK)
