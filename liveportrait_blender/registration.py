@@ -24,6 +24,7 @@ MODULES: tuple[str, ...] = (
     "pump",
     "operators.result",
     "operators.animate",
+    "operators.preview",
     "thumbnails",
     "operators.source",
     "operators.driving",
@@ -32,8 +33,10 @@ MODULES: tuple[str, ...] = (
     "panels.main",
     "panels.source",
     "panels.driving",
+    "panels.animate",
     "panels.options",
     "panels.controls",
+    "panels.jobs",
 )
 
 log = logging.getLogger(__name__)

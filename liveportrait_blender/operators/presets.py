@@ -11,17 +11,16 @@ from bpy.types import Operator, Panel
 from ..paths import HERE
 from ..properties import controls, options
 
-# What belongs to a shot and a machine, and not to a way of animating.
-NOT_IN_PRESETS = {
-    "engine", "models", "device", "face", "driving_face", "face_order", "frames", "fps", "audio",
-}  # fmt: skip
+# The groups of what belongs to a shot and a machine, and not to a way of animating.
+NOT_IN_PRESETS = {"engine", "choice"}
+BUT = {"compatibility"}
 
 
 def option_properties() -> list[str]:
     """The properties of the options that a preset holds."""
     names = []
     for name, row in options.rows().items():
-        if name not in NOT_IN_PRESETS:
+        if row["group"] not in NOT_IN_PRESETS or name in BUT:
             names += [beside, name] if (beside := options.companion(row)) else [name]
     return names
 

@@ -135,10 +135,10 @@ class Recorder:
     ) -> None:
         assert name in data.bl_rna.properties and index in active.bl_rna.properties
         list_type = getattr(bpy.types, listtype)
-        for number, item in enumerate(getattr(data, name)):
+        for item in getattr(data, name):
             list_type.draw_item(
                 SimpleNamespace(layout_type="DEFAULT"),
-                bpy.context, self, data, item, 0, active, index, number, 0,
+                bpy.context, self, data, item, 0, active, index,
             )  # fmt: skip
 
 

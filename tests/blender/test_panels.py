@@ -17,7 +17,11 @@ from .layout_recorder import Drawn, draw
 
 
 @pytest.fixture
-def settings(addon: ModuleType) -> Any:
+def settings(addon: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a scene in a Blender that has a backend, which does not run."""
+    from liveportrait_blender import runtime
+
+    monkeypatch.setattr(runtime, "missing", lambda: ("", ""))
     return bpy.context.scene.liveportrait
 
 
@@ -149,6 +153,83 @@ def test_drawing_changes_nothing(settings: Any) -> None:
     for class_ in panels():
         draw(class_)
     assert before == (settings.options.as_options(), settings.controls.as_controls(), settings.source_kind)
+
+
+def show_jobs(*jobs: dict[str, Any]) -> Any:
+    """Have the jobs in the list of the interface."""
+    state = bpy.context.window_manager.liveportrait
+    state.jobs.clear()
+    for words in jobs:
+        item = state.jobs.add()
+        for name, value in words.items():
+            setattr(item, name, value)
+    return state
+
+
+RUNNING = {"name": "1-1", "label": "Anna: talk", "state": "running", "factor": 0.5, "text": "5 of 10"}
+FAILED = {"name": "1-2", "label": "B", "state": "failed", "error": "No face was found.", "hint": "Crop it."}
+
+
+def test_progress_and_its_end(settings: Any) -> None:
+    assert not panel("animate").progress
+    show_jobs(RUNNING)
+    drawn = panel("animate")
+    assert drawn.progress == [0.5] and "5 of 10" in drawn.text
+    assert [button.given for name, button in drawn.operators if name == "liveportrait.cancel_job"] == [
+        {"job": "1-1"}
+    ]
+
+
+def test_what_failed_is_told_with_a_way_on(settings: Any) -> None:
+    show_jobs(FAILED)
+    drawn = panel("animate")
+    assert "No face was found." in drawn.text and "Crop it." in drawn.text
+    assert {"liveportrait.resume_job", "liveportrait.remove_job"} <= drawn.ids
+    show_jobs(FAILED, RUNNING)
+    assert "liveportrait.cancel_job" in panel("animate").ids
+
+
+@pytest.mark.parametrize("chosen", [0, 1, 7])
+def test_the_list_of_jobs(settings: Any, chosen: int) -> None:
+    class_ = bpy.types.LIVEPORTRAIT_PT_jobs
+    show_jobs()
+    assert not class_.poll(bpy.context)
+    show_jobs(RUNNING, FAILED).active_job = chosen
+    assert class_.poll(bpy.context)
+    drawn = panel("jobs")
+    assert "Anna: talk" in drawn.text and "50%" in drawn.text
+    assert ("liveportrait.cancel_job" in drawn.ids) == (chosen == 0)
+    assert ("liveportrait.resume_job" in drawn.ids) == (chosen == 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"),
+    [*((kind, "") for kind in ("stopped", "starting", "ready", "busy", "failed")), ("silent", "wm.path_open")],
+)
+def test_every_state_of_the_backend_is_said(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, kind: str, fix: str
+) -> None:
+    from liveportrait_blender import runtime
+    from liveportrait_blender.session_state import SessionState
+
+    monkeypatch.setattr(runtime.session, "_state", SessionState(kind, "So it is.", "Do this.", fix=fix))
+    drawn = panel("main")
+    assert "So it is" in drawn.text
+    if kind in ("silent", "failed"):
+        assert "Do this." in drawn.text and (not fix or fix in drawn.ids)
+
+
+def test_what_is_missing_is_said_with_its_fix(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from liveportrait_blender import runtime
+
+    assert "Choose a portrait first" in panel("animate").text
+    settings.source_path = "/a.png"
+    assert "Choose a driving clip first" in panel("animate").text
+    settings.controls.smile = 0.5
+    assert "Choose" not in panel("animate").text
+    monkeypatch.setattr(runtime, "missing", lambda: ("There is no backend", "wm.path_open"))
+    drawn = panel("animate")
+    assert "There is no backend" in drawn.text and "wm.path_open" in drawn.ids
 
 
 @pytest.mark.parametrize("width", [120, 250, 800])

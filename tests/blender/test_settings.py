@@ -18,6 +18,7 @@ def settings(addon: ModuleType) -> Any:
 
 OTHER = {
     "engine": "mesh",
+    "runtime": "torch",
     "device": "cpu",
     "relative": False,
     "driving_option": "pose-friendly",

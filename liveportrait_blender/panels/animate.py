@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The big button, what stands in its way, and how far the work is."""
+
+from typing import Any
+
+from bpy.types import Panel
+
+from .. import requests, runtime
+from .layout import Subpanel, blocked, split, trouble
+
+RUNNING_STATES = ("waiting", "preparing", "queued", "running")
+
+
+class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
+    bl_label = "Animate"
+    bl_order = 30
+
+    def draw(self, context: Any) -> None:
+        layout, settings = self.layout, context.scene.liveportrait
+        big = layout.column()
+        big.scale_y = 1.5
+        big.operator("liveportrait.animate", icon="RENDER_ANIMATION")
+        why, fix = runtime.missing()
+        if not why:
+            why = requests.missing(context, needs_driving=not requests.has_controls(context.scene))
+        if why:
+            blocked(layout, context, why, fix)
+        else:
+            layout.operator("liveportrait.preview_clip", icon="PLAY")
+        jobs = context.window_manager.liveportrait.jobs
+        for job in [job for job in jobs if job.state in RUNNING_STATES][:1]:
+            progress(layout, job)
+        last_job(layout, context, jobs)
+        column = layout.column()
+        split(column)
+        column.prop(settings, "result_kind")
+        column.prop(settings, "result_name", text="Name")
+
+
+def progress(layout: Any, job: Any) -> None:
+    """How far a job is, and its end."""
+    column = layout.column(align=True)
+    column.label(text=job.label, icon="RENDER_ANIMATION")
+    row = column.row(align=True)
+    row.progress(factor=job.factor, text=job.text)
+    row.operator("liveportrait.cancel_job", text="", icon="CANCEL").job = job.name
+
+
+def last_job(layout: Any, context: Any, jobs: Any) -> None:
+    """What went wrong with the job that ended last."""
+    ended = [job for job in jobs if job.state not in RUNNING_STATES]
+    if not ended or not ended[-1].error:
+        return
+    job = ended[-1]
+    trouble(layout, context, job.error, job.hint)
+    row = layout.row(align=True)
+    if job.state == "failed":
+        row.operator("liveportrait.resume_job", text="Try Again", icon="FILE_REFRESH").job = job.name
+    row.operator("liveportrait.remove_job", text="Dismiss", icon="X").job = job.name
+
+
+CLASSES = (LIVEPORTRAIT_PT_animate,)
