@@ -5,10 +5,12 @@ from typing import Any
 
 from bpy.types import Panel
 
+from .. import inputs, live_preview, requests, runtime
 from ..operators.presets import LIVEPORTRAIT_PT_expression_presets
 from ..properties import controls
-from .layout import Subpanel
+from .layout import Subpanel, blocked, trouble
 
+PICTURE = 9.0  # height of the preview in rows
 PARENT = "LIVEPORTRAIT_PT_controls"
 
 
@@ -23,9 +25,34 @@ class LIVEPORTRAIT_PT_controls(Subpanel, Panel):
 
     def draw(self, context: Any) -> None:
         layout = self.layout
+        preview(layout, context)
         row = layout.row(align=True)
-        row.operator("liveportrait.key_controls", text="Key", icon="KEY_HLT")
+        row.operator("liveportrait.key_controls", text="Key All", icon="KEY_HLT")
         row.operator("liveportrait.reset_controls", text="Reset", icon="LOOP_BACK")
+        big = layout.column()
+        big.scale_y = 1.3
+        big.operator("liveportrait.render_controls", icon="RENDER_ANIMATION")
+        why, fix = runtime.missing()
+        why = why or inputs.source_missing(context)
+        if why:
+            blocked(layout, context, why, fix)
+        elif not requests.has_controls(context.scene):
+            blocked(layout, context, "Move or key a slider to have frames to render")
+
+
+def preview(layout: Any, context: Any) -> None:
+    """The switch of the live preview and its picture."""
+    on = live_preview.is_on()
+    switch = "liveportrait.stop_live_preview" if on else "liveportrait.start_live_preview"
+    layout.operator(switch, text="Live Preview", icon="HIDE_OFF" if on else "HIDE_ON", depress=on)
+    if not on:
+        return
+    if live_preview.error():
+        trouble(layout, context, live_preview.error())
+    elif live_preview.icon():
+        layout.template_icon(icon_value=live_preview.icon(), scale=PICTURE)
+    else:
+        layout.label(text="The first picture is on its way", icon="SORTTIME")
 
 
 class Sliders(Subpanel):

@@ -204,7 +204,7 @@ def test_the_list_of_jobs(settings: Any, chosen: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "fix"),
-    [*((kind, "") for kind in ("stopped", "starting", "ready", "busy", "failed")), ("silent", "wm.path_open")],
+    [("stopped", ""), ("starting", ""), ("ready", ""), ("busy", ""), ("silent", ""), ("failed", "wm.path_open")],
 )
 def test_every_state_of_the_backend_is_said(
     settings: Any, monkeypatch: pytest.MonkeyPatch, kind: str, fix: str
