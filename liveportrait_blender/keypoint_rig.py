@@ -11,14 +11,24 @@ from typing import Any
 
 import bpy
 
-from . import rig_action, rig_controls
+from . import rig_action, rig_channels, rig_controls
 from .motion_file import Motion
 from .names import UserError
 from .rig_action import first_frame, neutral, set_neutral, to_action
 from .rig_layout import BONES, CHANNELS, GROUPS, HEAD, RIG_KEY, STILL
 from .rig_sampling import sample
 
-__all__ = ["build", "first_frame", "is_rig", "neutral", "rigs", "sample", "set_neutral", "to_action"]
+__all__ = [
+    "build",
+    "first_frame",
+    "is_rig",
+    "neutral",
+    "perform",
+    "rigs",
+    "sample",
+    "set_neutral",
+    "to_action",
+]
 
 _COLOURS = {
     "Eyes": "THEME04",
@@ -65,17 +75,20 @@ def build(
     _properties(armature)
     if controls:
         rig_controls.add(armature)
-    to_action(
-        armature,
-        motion,
-        scene=scene,
-        first_frame=scene.frame_current if first_frame is None else first_frame,
-        resample=resample,
-        name=name,
-    )
-    if controls:
-        rig_controls.rest_from_neutral(armature)
+    rig_channels.add(armature)
+    first = scene.frame_current if first_frame is None else first_frame
+    perform(armature, motion, scene=scene, first_frame=first, resample=resample, name=name)
     return armature
+
+
+def perform(armature: Any, motion: Motion, **arguments: Any) -> Any:
+    """`to_action`, and the rig's neutral face becomes this motion's, for controls and channels."""
+    action = to_action(armature, motion, **arguments)
+    set_neutral(armature, None)
+    rig_controls.rest_from_neutral(armature)
+    if rig_channels.has_channels(armature):
+        rig_channels.set_neutral(armature, rig_channels.neutral_inputs(motion))
+    return action
 
 
 def is_rig(candidate: Any) -> bool:

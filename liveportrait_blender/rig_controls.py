@@ -9,6 +9,8 @@ copies. Drivers are simple expressions: no Python runs, and nothing here needs t
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import bpy
@@ -23,7 +25,7 @@ PREFIX = "LivePortrait "  # of our constraints' names
 ACTION_MARK = "liveportrait_control"  # custom property of a control's Action: which control
 END = 100.0  # the Actions run from frame 0 to this; the middle is no change
 HEAD_CONSTRAINTS = (PREFIX + "Move", PREFIX + "Turn", PREFIX + "Zoom")
-_SIMPLE_LENGTH = 255
+SIMPLE_LENGTH = 255  # Blender cuts what is longer
 
 
 def add(armature: Any) -> None:
@@ -46,7 +48,7 @@ def add(armature: Any) -> None:
             _add_constraint(armature, control, BONES[keypoint])
     _add_helper(armature)
     for name, total in TOTALS.items():
-        drive(armature, property_path(total), -1, total_expression(name))
+        _drive(armature, property_path(total), -1, total_expression(name))
 
 
 def remove(armature: Any) -> None:
@@ -134,25 +136,36 @@ def head_expression(what: str, index: int) -> str:
     return f"{by_head['xy'[index]].factor:g}*{by_head['xy'[index]].name}*{zoom}*s"
 
 
-def drive(armature: Any, path: str, index: int, expression: str) -> Any:
-    """Drive `path` of `armature` by a simple expression of its own properties, whose names are its words.
+Source = str | tuple[str, str]
+"""What a word of a driver means: a data path of the armature, or (bone, "LOC_X") for a posed bone's own
+transform, constraints included."""
 
-    "s" stands for the head bone's own scale. Replaces a driver that is there. Returns the F-curve.
+
+def drive(armature: Any, path: str, index: int, expression: str, sources: Mapping[str, Source]) -> Any:
+    """Drive `path` of `armature` by a simple expression; replaces a driver that is there.
+
+    Returns the F-curve. Raises ValueError for text that Blender would have to run as Python.
     """
     armature.driver_remove(path, index)
     curve = armature.driver_add(path, index)
     compat.clear_driver_curve(curve)
     driver = curve.driver
     driver.type = "SCRIPTED"
-    for word in _words(expression):
+    for word, source in sources.items():
         variable = driver.variables.new()
         variable.name = word
-        variable.type = "SINGLE_PROP"
-        variable.targets[0].id = armature
-        variable.targets[0].data_path = bone_path(HEAD, "scale[0]") if word == "s" else property_path(word)
+        if isinstance(source, str):
+            variable.type = "SINGLE_PROP"
+            variable.targets[0].id, variable.targets[0].data_path = armature, source
+        else:
+            variable.type = "TRANSFORMS"
+            target = variable.targets[0]
+            target.id, target.bone_target, target.transform_type = armature, *source
+            target.transform_space, target.rotation_mode = "LOCAL_SPACE", "XYZ"
     driver.expression = expression
-    if len(expression) > _SIMPLE_LENGTH or driver.expression != expression or not driver.is_simple_expression:
-        raise AssertionError(f"not a simple expression: {expression!r}")
+    if len(expression) > SIMPLE_LENGTH or driver.expression != expression or not driver.is_simple_expression:
+        armature.driver_remove(path, index)
+        raise ValueError(f"not a simple expression: {expression!r}")
     return curve
 
 
@@ -173,18 +186,19 @@ def control_action(armature: Any, control: Control) -> Any:
     return action
 
 
-def _words(expression: str) -> list[str]:
-    names = {control.name for control in controls()} | {channel.name for channel in CHANNELS}
-    names |= {*RESTS.values(), "s"}
-    word, found = "", []
-    for letter in expression + " ":
-        if letter.isalnum() or letter == "_":
-            word += letter
-            continue
-        if word in names and word not in found:
-            found.append(word)
-        word = ""
-    return found
+def _drive(armature: Any, path: str, index: int, expression: str) -> None:
+    drive(armature, path, index, expression, _sources(expression))
+
+
+def _sources(expression: str) -> dict[str, Source]:
+    """The words of one of the expressions above: names of properties, and "s", the head bone's own scale."""
+    known = {control.name for control in controls()} | {channel.name for channel in CHANNELS}
+    known |= set(RESTS.values())
+    words = dict.fromkeys(re.findall(r"[a-z_]+", expression))
+    sources: dict[str, Source] = {word: property_path(word) for word in words if word in known}
+    if "s" in words:
+        sources["s"] = bone_path(HEAD, "scale[0]")
+    return sources
 
 
 def _is_vector(driver: Any) -> bool:
@@ -216,7 +230,7 @@ def _add_constraint(armature: Any, control: Control, bone: str) -> None:
     constraint.mix_mode = "AFTER_SPLIT"
     compat.set_constraint_action(constraint, control_action(armature, control))
     path = bone_path(bone, f'constraints["{constraint.name}"].eval_time')
-    drive(armature, path, -1, eval_time_expression(control))
+    _drive(armature, path, -1, eval_time_expression(control))
 
 
 def _add_helper(armature: Any) -> None:
@@ -236,7 +250,7 @@ def _add_helper(armature: Any) -> None:
     helper.rotation_mode = "XYZ"
     for what in ("location", "rotation_euler", "scale"):
         for index in range(3):
-            drive(armature, bone_path(HELPER, what), index, head_expression(what, index))
+            _drive(armature, bone_path(HELPER, what), index, head_expression(what, index))
     head = armature.pose.bones[HEAD]
     for name, kind in zip(HEAD_CONSTRAINTS, ("COPY_LOCATION", "COPY_ROTATION", "COPY_SCALE")):
         constraint = head.constraints.new(kind)

@@ -81,6 +81,7 @@ DECODED = (
 ACTION_KEY = "liveportrait"  # the Action's custom property that describes the motion
 NEUTRAL_KEY = "liveportrait_neutral"  # the armature data's, if the user has chosen a neutral frame
 RIG_KEY = "liveportrait_rig"  # the armature data's: it is a keypoint rig, and which
+NEUTRAL_INPUTS_KEY = "liveportrait_channel_neutral"  # the same: what the ARKit channels are relative to
 
 
 def bone_path(bone: str, what: str) -> str:
