@@ -70,7 +70,7 @@ def _stepped(scene: Any, frames: Sequence[int]) -> list[Mapping[str, float]]:
     return each
 
 
-def _within_range(each: list[Mapping[str, float]]) -> list[Mapping[str, float]]:
+def _within_range(each: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
     """A curve may overshoot between its keys; the sliders that it moves stop at their ends."""
     rows = controls.rows()
     return [

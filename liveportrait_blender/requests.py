@@ -15,7 +15,7 @@ import bpy
 from . import inputs, results, runtime
 from .names import UserError
 
-LIBRARY_RATE = Fraction(25)  # of the motions of the library, and of folders of pictures
+LIBRARY_RATE, SEQUENCE_RATE = Fraction(30), Fraction(25)  # of its motions; of folders of pictures
 FASTEST = 1000  # frames a second that the backend takes
 
 Input = Path | Mapping[str, str]
@@ -78,25 +78,9 @@ class CaptureRequest:
         return self.folder / "motion.npz"
 
 
-@dataclass(frozen=True)
-class PreviewRequest:
-    """`source.open` and `preview`: one picture of a source with the expression controls."""
-
-    source: Path
-    options: Mapping[str, Any]
-    controls: Mapping[str, float]
-
-    def opens(self) -> dict[str, Any]:
-        """Params of source.open."""
-        return {"source": self.source, "options": dict(self.options)}
-
-    def params(self, source: str) -> dict[str, Any]:
-        """Params of preview, for the opened source."""
-        return {
-            "source": source,
-            "options": {**self.options, "controls": dict(self.controls)},
-            "format": "raw",
-        }
+def preview(source: str, controls: Mapping[str, float], more: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of `preview`: one picture of an opened source with the expression controls."""
+    return {"source": source, "options": {**more, "controls": dict(controls)}, "format": "raw"}
 
 
 # --- building -----------------------------------------------------------------------------------------------
@@ -130,11 +114,12 @@ def scene_rate(scene: Any) -> str:
 
 def job_options(scene: Any, chosen: inputs.Chosen | None, more: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a job of this scene: what is not as always, the controls, the scene's rate, and the part
-    of the driving that is chosen. `more` comes before the settings.
+    of the driving that is chosen. `more` goes before the settings.
     """
     settings = scene.liveportrait
     options = {**settings.options.as_options(), **more}
-    options.setdefault("fps", scene_rate(scene))
+    if chosen is None or not isinstance(chosen.value, Path) or not chosen.value.is_dir():
+        options.setdefault("fps", scene_rate(scene))  # pictures of a folder are one a scene frame as they are
     if "controls" not in options and (controls := settings.controls.as_controls()):
         options["controls"] = controls
     if chosen is not None and chosen.frames is not None:
@@ -157,8 +142,10 @@ def within(whole: tuple[int, int | None], part: Any) -> list[int | None]:
 
 def driving_rate(driving: Input) -> Fraction:
     """Frames a second of a driving, so that seconds can be counted in it."""
-    if not isinstance(driving, Path) or driving.is_dir():
+    if not isinstance(driving, Path):
         return LIBRARY_RATE
+    if driving.is_dir():
+        return SEQUENCE_RATE
     if driving.suffix.lower() == ".npz":
         from . import motion_file
 
@@ -166,9 +153,9 @@ def driving_rate(driving: Input) -> Fraction:
     try:
         clip = bpy.data.movieclips.load(str(driving))
     except RuntimeError:  # no clip
-        return LIBRARY_RATE
+        return SEQUENCE_RATE
     try:
-        return Fraction(clip.fps).limit_denominator(1001) if clip.fps > 0 else LIBRARY_RATE
+        return Fraction(clip.fps).limit_denominator(1001) if clip.fps > 0 else SEQUENCE_RATE
     finally:
         bpy.data.movieclips.remove(clip)
 

@@ -48,8 +48,7 @@ def animate(
     """
     scene = context.scene
     portrait = requests.from_text(source) if source else inputs.source(context)
-    if isinstance(portrait.value, dict):
-        raise UserError(f'There is no picture "{source}".', "Choose a picture or a clip.")
+    picture = _picture(portrait)
     if replaces is not None and start is None:
         start = replaces.liveportrait.start_frame
     start = scene.frame_current if start is None else start
@@ -62,7 +61,7 @@ def animate(
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
     folder = results.new_folder(context, label)
     request = requests.AnimateRequest(
-        portrait.value,
+        picture,
         None if performance is None else performance.value,
         asked,
         folder,
@@ -81,6 +80,7 @@ def render_controls(
     """
     scene = context.scene
     portrait = inputs.source(context)
+    picture = _picture(portrait)
     if last < first:
         raise UserError("The frame range has no frames.", "Let the end come after the start.")
     curves = control_curves.sample(scene, range(first, last + 1))
@@ -91,7 +91,7 @@ def render_controls(
     options |= {"fps": requests.scene_rate(scene), "controls": curves}
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
     folder = results.new_folder(context, label)
-    request = requests.AnimateRequest(portrait.value, None, options, folder, f"{label}: controls")
+    request = requests.AnimateRequest(picture, None, options, folder, f"{label}: controls")
     return _submit(context, request, portrait, None, label, kind, first, replaces)
 
 
@@ -120,9 +120,7 @@ def render_performance(
         start = replaces.liveportrait.start_frame
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
     folder = results.new_folder(context, label)
-    if isinstance(portrait.value, dict):
-        raise UserError("A motion is no portrait.", "Choose a picture or a clip.")
-    request = requests.RenderRequest(portrait.value, motion, options, folder, f"{label}: performance")
+    request = requests.RenderRequest(_picture(portrait), motion, options, folder, f"{label}: performance")
     driving = inputs.Chosen(motion, motion.name)
     return _submit(context, request, portrait, driving, label, kind, start, replaces)
 
@@ -133,6 +131,13 @@ def capture(context: Any, *, driving: str = "", options: Mapping[str, Any] | Non
     asked = requests.capture_options(requests.job_options(context.scene, chosen, dict(options or {})))
     folder = results.new_folder(context, f"{Path(chosen.label).stem} motion")
     return _started(requests.CaptureRequest(chosen.value, asked, folder, f"Capture {chosen.label}"))
+
+
+def _picture(portrait: inputs.Chosen) -> Path:
+    """The file of a source. Raises UserError."""
+    if not isinstance(portrait.value, Path):
+        raise UserError(f'There is no picture "{portrait.label}".', "Choose a picture or a clip.")
+    return portrait.value
 
 
 def preview_of(name: str) -> Any:
