@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`models list | download | verify`: what weights are here, fetching them, checking them."""
+"""`models list | download | verify | export`: what weights are here, fetching, checking, converting them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import Cancelled
+from backend.networks.onnx_files import FILES, FOLDER
 from backend.progress import JSON_INTERVAL, JsonLines
 
 if TYPE_CHECKING:
@@ -33,7 +34,16 @@ def add_model_commands(commands: Any, add: AddCommand) -> None:
     download.add_argument("--offline", action="store_true", help="ask nobody; fail if anything is missing")
     verify = add(commands, "verify", _verify, "check the weights that are here: sizes, checksums, tensors")
     verify.add_argument("--quick", action="store_true", help="leave the checksums out")
-    for parser in (listing, download, verify):
+    export = add(commands, "export", _export, "write the networks in another form")
+    export.add_argument(
+        "--onnx", action="store_true", required=True, help="as ONNX files (opset 20), for --runtime onnx"
+    )
+    export.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="where to [onnx in the weights' folder]"
+    )
+    export.add_argument("--only", action="append", default=[], choices=tuple(FILES), help="this one alone")
+    export.add_argument("--fused", action="store_true", help="warping and drawing as one file, too")
+    for parser in (listing, download, verify, export):
         parser.add_argument(
             "--models", type=Path, metavar="DIR", help="the folder of the weights [the user's data folder]"
         )
@@ -160,6 +170,43 @@ def _verify(parsed: argparse.Namespace) -> int:
         if not usable:
             sys.stdout.write("Fetch what is missing or damaged: python -m backend models download\n")
     return 0 if usable and not any(item.state == "damaged" for item in checked) else 1
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from backend import models
+    from backend.errors import EngineError
+    from backend.options import Options
+
+    found = models.find(Options(engine="neural", models=parsed.models, device="cpu"))
+    if isinstance(found, models.NotAvailable):
+        raise EngineError(f"There is nothing to export: {found.why}.", found.advice)
+    from backend.networks.onnx_export import export
+
+    folder = parsed.output or found.folder / FOLDER
+    with _counting(parsed.json) as report:
+        paths = export(found.files, folder, only=parsed.only, fused=parsed.fused, report=report)
+    if parsed.json:
+        names = [path.name for path in paths]
+        JsonLines(sys.stdout).emit("result", folder=str(folder), written=names)
+    else:
+        total = _megabytes(sum(path.stat().st_size for path in paths))
+        sys.stdout.write(f"{len(paths)} networks are in {folder} ({total}); each gives PyTorch's numbers.\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _counting(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """How an export's progress is told."""
+    if as_json:
+        lines = JsonLines(sys.stdout)
+        yield lambda name, done, total: lines.emit("progress", stage="export", done=done, total=total)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
 
 
 def _megabytes(size: int) -> str:

@@ -167,6 +167,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         default=default.device,
         help="where the neural engine runs; the mesh engine uses the CPU [auto]",
     )
+    engine.add_argument(
+        "--runtime",
+        choices=("auto", "torch", "onnx"),
+        default=default.runtime,
+        help="what runs the networks: PyTorch, onnxruntime (see models export), or for each the faster [auto]",
+    )
 
 
 def add_capture_options(parser: argparse.ArgumentParser) -> None:

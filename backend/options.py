@@ -38,6 +38,7 @@ class Options:
     engine: Literal["auto", "mesh", "neural"] = "auto"
     models: Path | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    runtime: Literal["auto", "torch", "onnx"] = "auto"
     relative: bool = True
     driving_option: Literal["expression-friendly", "pose-friendly"] = "expression-friendly"
     multiplier: float = 1.0

@@ -76,7 +76,7 @@ PROFILES: Mapping[str, Profile] = {
             "neural-cuda",
             "Neural Engine, Graphics Card",
             "PyTorch for the graphics card as well: the build that fits this machine's driver",
-            "neural",  # not neural-cuda: which CUDA packages, the build of torch decides that fits the driver
+            "neural-gpu",  # not neural-cuda: which CUDA packages, the build of torch decides that fits the driver
             2900 * MB,
             7000 * MB,
             False,

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import EngineError
 from ..models import FoundModels, find
 from ..motion import Motion
+from ..networks.onnx_files import FOLDER as ONNX_FOLDER
 from ..options import Options
 
 
@@ -72,7 +73,10 @@ def choose(options: Options) -> Choice:
             from .neural import NeuralEngine
 
             try:
-                engine = NeuralEngine(found.files, found.device)
+                folder = found.folder / ONNX_FOLDER
+                engine = NeuralEngine(
+                    found.files, found.device, runtime=options.runtime, onnx_folder=folder
+                )
                 if options.engine == "auto":  # whatever is wrong with it has to show before it is chosen
                     engine.load()
                 return Choice(engine, found.why)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,20 +16,9 @@ from torch import Tensor
 
 from backend.errors import EngineError
 from backend.motion import Motion
-from backend.networks.appearance import AppearanceFeatureExtractor
-from backend.networks.checkpoints import Network, fill, load_state, read_parts
-from backend.networks.generator import SpadeGenerator
-from backend.networks.motion import MotionExtractor, degrees
-from backend.networks.renderers import (
-    CpuRenderer,
-    DeviceRenderer,
-    Renderer,
-    disagreement,
-    to_levels,
-    to_pictures,
-)
-from backend.networks.retargeting import RetargetingNetworks
-from backend.networks.warping import WarpingModule
+from backend.networks.loading import Networks, Runtime
+from backend.networks.motion import degrees
+from backend.networks.renderers import DeviceRenderer, Renderer, disagreement, to_levels, to_pictures
 from backend.rotations import rotation_from_euler
 from backend.templates import estimate_ratios
 
@@ -100,54 +89,46 @@ class NeuralEngine:
     wants_landmarks = False
     wants_mouths = False
 
-    def __init__(self, files: Mapping[str, Path], device: str = "cpu", half: bool | None = None) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        device: str = "cpu",
+        half: bool | None = None,
+        *,
+        runtime: Runtime = "torch",
+        onnx_folder: Path | None = None,
+    ) -> None:
         """files: the weights by the names of the catalogue; device: "cuda", "mps" or "cpu".
 
-        half: float16 for W and G, by default on CUDA. EngineError for weights that cannot be used.
+        half: float16 for W and G, by default on CUDA. runtime, onnx_folder: see loading.Networks.
+        EngineError for weights that cannot be used.
         """
         self.device = device
-        self.note = ""  # what the user should know about how this engine runs
-        self._files = files
         self._half = device == "cuda" if half is None else half
         self._batch = BATCHES[device]
+        self._fallback = ""
         with fault_on(device):
-            self._mlps = RetargetingNetworks(read_parts(files["stitching_retargeting_module"]), device)
+            self._networks = Networks(files, device, runtime, onnx_folder)
+            self._mlps = self._networks.small
 
-    @cached_property
-    def _motion(self) -> MotionExtractor:
-        return self._load(MotionExtractor, "motion_extractor").to(self.device)
-
-    @cached_property
-    def _appearance(self) -> AppearanceFeatureExtractor:
-        return self._load(AppearanceFeatureExtractor, "appearance_feature_extractor").to(self.device)
+    @property
+    def note(self) -> str:
+        """What the user should know about how this engine runs."""
+        return "; ".join([*([self._fallback] if self._fallback else []), *self._networks.notes])
 
     @cached_property
     def _renderer(self) -> Renderer:
-        if self.device == "cpu":
-            return CpuRenderer(*self._warping_and_generator())
-        device = torch.device(self.device)
-        exact = DeviceRenderer(*self._warping_and_generator(), device, torch.float32)
-        if not self._half:
+        exact = self._networks.renderer()
+        if not self._half or not isinstance(exact, DeviceRenderer):
             return exact
-        half = DeviceRenderer(*self._warping_and_generator(), device, torch.float16)
-        self.note = self._check(half, exact)
-        return exact if self.note else half
+        half = self._networks.renderer(half=True)
+        self._fallback = self._check(half, exact)
+        return exact if self._fallback else half
 
     def load(self) -> None:
         """Read all networks now and try them on the device. EngineError."""
         with fault_on(self.device):
-            _ = self._motion, self._appearance, self._renderer
-
-    def _warping_and_generator(self) -> tuple[WarpingModule, SpadeGenerator]:
-        return (
-            self._load(WarpingModule, "warping_module"),
-            self._load(SpadeGenerator, "spade_generator"),
-        )
-
-    def _load(self, kind: Callable[[], Network], name: str) -> Network:
-        with torch.device("meta"):
-            network = kind()
-        return fill(network.to_empty(device="cpu"), load_state(self._files[name]), name)
+            _ = self._networks.motion, self._networks.appearance, self._renderer
 
     def _check(self, half: Renderer, exact: Renderer) -> str:
         """Draw one known frame both ways; "" or why float32 is used."""
@@ -195,7 +176,7 @@ class NeuralEngine:
     def _heads(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """M's answers, the angles in degrees."""
         with torch.inference_mode(), fault_on(self.device):
-            heads = self._motion(to_pictures(self._on_device(crops)))
+            heads = self._networks.motion(to_pictures(self._on_device(crops)))
             heads.update({angle: degrees(heads[angle]) for angle in ("pitch", "yaw", "roll")})
             return {name: value.cpu().numpy() for name, value in heads.items()}
 
@@ -204,7 +185,7 @@ class NeuralEngine:
     ) -> NeuralAppearance:
         """A source's crop (256,256,3) uint8, once."""
         with torch.inference_mode(), fault_on(self.device):
-            return NeuralAppearance(self._appearance(to_pictures(self._on_device(crop[None]))))
+            return NeuralAppearance(self._networks.appearance(to_pictures(self._on_device(crop[None]))))
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
         """x_s, x_d (n,21,3) -> x_d whose shoulders meet the source's."""

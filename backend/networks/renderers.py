@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""W and G as one: a source is prepared once, then drawn for batches of keypoints. One form for CPUs, one for
-GPUs.
+"""W and G as one: a source is prepared once, then drawn for batches of keypoints. One form for CPUs and for
+onnxruntime, one for GPUs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -33,11 +34,21 @@ class Renderer(Protocol):
         """x_d (b,21,3) float32 -> pictures (b,3,512,512) float32 in 0..1."""
 
 
-class CpuRenderer:
-    """float32 on the CPU, in less than half of the plain networks' time."""
+class Warping(Protocol):
+    """W in two steps."""
 
-    def __init__(self, warping: WarpingModule, generator: SpadeGenerator) -> None:
-        self.warping, self.generator = CpuWarping(warping), CpuGenerator(generator)
+    def prepare(self, volume: Tensor, source: Tensor) -> Any:
+        """As Renderer.prepare."""
+
+    def run(self, state: Any, driving: Tensor) -> Tensor:
+        """x_d (b,21,3) -> features (b,256,64,64)."""
+
+
+class PartsRenderer:
+    """A form of W and a form of G, each as fast as it can be had: on a CPU, or through onnxruntime."""
+
+    def __init__(self, warping: Warping, generator: Callable[[Tensor], Tensor]) -> None:
+        self.warping, self.generator = warping, generator
 
     def prepare(self, volume: Tensor, source: Tensor) -> Any:
         """See Renderer."""
@@ -46,6 +57,11 @@ class CpuRenderer:
     def draw(self, state: Any, driving: Tensor) -> Tensor:
         """See Renderer."""
         return self.generator(self.warping.run(state, driving))
+
+
+def cpu_renderer(warping: WarpingModule, generator: SpadeGenerator) -> PartsRenderer:
+    """float32 on the CPU, in less than half of the plain networks' time."""
+    return PartsRenderer(CpuWarping(warping), CpuGenerator(generator))
 
 
 class DeviceRenderer:

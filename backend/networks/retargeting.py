@@ -37,11 +37,35 @@ class Perceptron(nn.Module):
         return self.mlp(features)
 
 
-class RetargetingNetworks:
-    """The three networks behind the calls that `backend.retargeting` makes: numpy in, float32 numpy out.
+class Retargeting:
+    """The three networks behind the calls that `backend.retargeting` makes: numpy in, float32 numpy out."""
 
-    They stay in fp32 on every device, as in the released program.
-    """
+    def run(self, part: str, features: np.ndarray) -> np.ndarray:
+        """A network of SIZES on features (n, its width)."""
+        raise NotImplementedError
+
+    def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+        """x_s and x_d (n,21,3) -> x_d (n,21,3) whose shoulders meet the source's."""
+        n = len(driving)
+        out = self._run("retarget_shoulder", source.reshape(n, -1), driving.reshape(n, -1))
+        stitched = driving + out[:, :COORDINATES].reshape(n, KEYPOINTS, 3)
+        stitched[..., :2] += out[:, None, COORDINATES:]
+        return stitched
+
+    def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        """x_s (n,21,3) and [image-left, image-right, target] (n,3) -> change of the keypoints (n,21,3)."""
+        return self._run("retarget_eye", source.reshape(len(source), -1), ratios).reshape(-1, KEYPOINTS, 3)
+
+    def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+        """x_s (n,21,3) and [present, target] (n,2) -> change of the keypoints (n,21,3)."""
+        return self._run("retarget_mouth", source.reshape(len(source), -1), ratios).reshape(-1, KEYPOINTS, 3)
+
+    def _run(self, part: str, *features: np.ndarray) -> np.ndarray:
+        return self.run(part, np.concatenate(features, axis=1).astype(np.float32, copy=False))
+
+
+class RetargetingNetworks(Retargeting):
+    """In PyTorch. They stay in fp32 on every device, as in the released program."""
 
     def __init__(
         self, states: Mapping[str, Mapping[str, Tensor]], device: str | torch.device = "cpu"
@@ -51,33 +75,14 @@ class RetargetingNetworks:
         Raises EngineError when a part or key is missing or has another shape.
         """
         self.device = torch.device(device)
-        networks = {}
+        self._networks: dict[str, nn.Module] = {}
         for part, sizes in SIZES.items():
             with torch.device("meta"):
                 network: nn.Module = Perceptron(sizes)
             network = network.to_empty(device=self.device)
-            networks[part] = fill(network, states.get(part, {}), part)
-        self.stitching = networks["retarget_shoulder"]
-        self.lips = networks["retarget_mouth"]
-        self.eyes = networks["retarget_eye"]
+            self._networks[part] = fill(network, states.get(part, {}), part)
 
-    def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
-        """x_s and x_d (n,21,3) -> x_d (n,21,3) whose shoulders meet the source's."""
-        n = len(driving)
-        out = self._run(self.stitching, source.reshape(n, -1), driving.reshape(n, -1))
-        stitched = driving + out[:, :COORDINATES].reshape(n, KEYPOINTS, 3)
-        stitched[..., :2] += out[:, None, COORDINATES:]
-        return stitched
-
-    def retarget_eyes(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-        """x_s (n,21,3) and [image-left, image-right, target] (n,3) -> change of the keypoints (n,21,3)."""
-        return self._run(self.eyes, source.reshape(len(source), -1), ratios).reshape(-1, KEYPOINTS, 3)
-
-    def retarget_lips(self, source: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-        """x_s (n,21,3) and [present, target] (n,2) -> change of the keypoints (n,21,3)."""
-        return self._run(self.lips, source.reshape(len(source), -1), ratios).reshape(-1, KEYPOINTS, 3)
-
-    def _run(self, network: nn.Module, *features: np.ndarray) -> np.ndarray:
-        joined = np.concatenate(features, axis=1).astype(np.float32, copy=False)
+    def run(self, part: str, features: np.ndarray) -> np.ndarray:
+        """See Retargeting."""
         with torch.inference_mode():
-            return network(torch.from_numpy(joined).to(self.device)).cpu().numpy()
+            return self._networks[part](torch.from_numpy(features).to(self.device)).cpu().numpy()

@@ -131,7 +131,14 @@ def test_every_profile_has_its_lists() -> None:
     for profile in PROFILES.values():
         assert set(read_pins(LISTS, "mesh")) <= set(read_pins(LISTS, profile.pins))
         assert profile.disk > profile.download > 0
-    assert set(read_pins(LISTS, "neural-cpu")) < set(read_pins(LISTS, "neural-cuda"))
+    assert set(read_pins(LISTS, "neural")) < set(read_pins(LISTS, "neural-cuda"))
+
+
+def test_no_profile_brings_both_kinds_of_onnxruntime() -> None:
+    """They are one package under two names: the second overwrites half of the first."""
+    for name in ("neural-cpu", "neural-gpu", "neural-cuda"):
+        kinds = {pin.split("==")[0] for pin in read_pins(LISTS, name) if pin.startswith("onnxruntime")}
+        assert kinds == {"onnxruntime" if name == "neural-cpu" else "onnxruntime-gpu"}
 
 
 def test_uv_hears_what_pip_is_told() -> None:
