@@ -31,12 +31,16 @@ from .client_jobs import (
     Job,
     Reply,
     binary,
+    cannot_write,
     connection,
+    end_connection,
     error_of,
     keep,
+    on_thread,
+    send_all,
     unpacked,
 )
-from .client_upload import upload
+from .client_upload import has_files, upload, with_inputs
 
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a connection is tried again
 
@@ -84,8 +88,7 @@ class Client:
         """Connect, on a thread of its own; once is enough."""
         if self._thread is not None:
             return
-        self._thread = threading.Thread(target=self._run, name="liveportrait-client", daemon=True)
-        self._thread.start()
+        self._thread = on_thread("client", self._run)
 
     def wait_ready(self, timeout: float = 30.0) -> dict[str, Any]:
         """Wait for the connection: what hello told. Raises BackendError."""
@@ -102,13 +105,13 @@ class Client:
         self._url, self._token = url, token
 
     def close(self, timeout: float = 5.0) -> None:
-        """End the connection and the thread."""
+        """End the connection and the thread; waits no longer than so, whatever the backend does."""
+        end = time.monotonic() + timeout
         self._stopping.set()
-        socket = self._socket
-        if socket is not None:
-            socket.close()
+        if self._socket is not None:
+            end_connection(self._socket, timeout / 2)
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join(max(end - time.monotonic(), 0.0))
 
     def __enter__(self) -> Client:
         self.start()
@@ -127,8 +130,19 @@ class Client:
                 return
 
     def request(self, method: str, params: Mapping[str, Any] | None = None) -> Reply:
-        """Send a request; returns at once."""
-        return self._send_request(method, params or {}, None)
+        """Send a request; returns at once. Paths in it become inputs, on a thread if they are uploaded."""
+        given, reply = params or {}, Reply()
+        if has_files(given) and not self.local:
+            on_thread("ask", self._request_files, method, given, reply)
+        else:
+            self._send_request(method, with_inputs(given, self.input), None, reply)
+        return reply
+
+    def _request_files(self, method: str, params: Mapping[str, Any], reply: Reply) -> None:
+        try:
+            self._send_request(method, with_inputs(params, self.input), None, reply)
+        except BackendError as error:
+            reply.settle(None, error)
 
     def call(
         self, method: str, params: Mapping[str, Any] | None = None, timeout: float | None = None
@@ -140,9 +154,9 @@ class Client:
         """A preview and wait for it: (its header, PNG file or pixels). Raises BackendError."""
         reply = self.request("preview", params)
         reply.result(self._timeout if timeout is None else timeout)
-        if reply.binary is None:
+        if not reply.pictures:
             raise BackendError("lost", "The preview has no picture.")
-        return reply.binary
+        return reply.pictures[0]
 
     def input(self, what: Path | Mapping[str, str]) -> dict[str, str]:
         """An input as the protocol has it; a file is uploaded to a backend on another machine. Waits."""
@@ -157,7 +171,9 @@ class Client:
         return upload(path, self.call, self._send_binary, max(self._timeout, 120.0))
 
     def start_job(self, method: str, folder: Path, first_frame: int = 0, **params: Any) -> Job:
-        """Begin a job; its inputs (Paths in `params`) are prepared on a thread. Returns at once."""
+        """Begin a job; its inputs (Paths in `params`, in `faces` too) are prepared on a thread. Returns at
+        once.
+        """
         job = Job(method, folder, params)
         job.next_frame = first_frame
         self._submit(job)
@@ -172,16 +188,13 @@ class Client:
     # --- jobs -----------------------------------------------------------------------------------------------
 
     def _submit(self, job: Job) -> None:
-        threading.Thread(target=self._prepare, args=(job,), name="liveportrait-job", daemon=True).start()
+        on_thread("job", self._prepare, job)
 
     def _prepare(self, job: Job) -> None:
         sent = False
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
-            params = {
-                name: self.input(value) if name in ("source", "driving") or isinstance(value, Path) else value
-                for name, value in job.params.items()
-            }
+            params = with_inputs(job.params, self.input)
             if job.next_frame:
                 params["first_frame"] = job.next_frame
             if job.cancelled:
@@ -194,8 +207,7 @@ class Client:
             elif not sent:
                 self._submit_again(job)
         except OSError as error:
-            fault = BackendError("output", f"{job.folder} cannot be written: {error.strerror}.")
-            self._finish(job, "failed", None, fault)
+            self._finish(job, "failed", None, cannot_write(job, error))
 
     def _submit_again(self, job: Job) -> None:
         """The connection was lost while its inputs went over; the next one has it."""
@@ -257,9 +269,7 @@ class Client:
             if not resumed:
                 self._jobs.clear()
             self._ready.set()
-        threading.Thread(
-            target=self._send_all, args=(self._socket, self._outgoing), name="liveportrait-send", daemon=True
-        ).start()
+        on_thread("send", send_all, self._socket, self._outgoing)
         self.events.put(Event("connected", None, self.welcome))
         # Go on with the jobs that the lost connection had.
         for number, job in lost.items():
@@ -296,8 +306,10 @@ class Client:
 
     # --- messages -------------------------------------------------------------------------------------------
 
-    def _send_request(self, method: str, params: Mapping[str, Any], job: Job | None) -> Reply:
-        reply = Reply()
+    def _send_request(
+        self, method: str, params: Mapping[str, Any], job: Job | None, reply: Reply | None = None
+    ) -> Reply:
+        reply = reply or Reply()
         with self._lock:
             number = next(self._numbers)
             if self.error is not None:
@@ -319,14 +331,6 @@ class Client:
             self._socket.send(binary(header, payload))
         except Exception as error:  # any of websockets': the thread that receives finds out what it was
             raise BackendError("lost", "The connection was lost during an upload.") from error
-
-    def _send_all(self, socket: Any, outgoing: queue.SimpleQueue[str | None]) -> None:
-        while (message := outgoing.get()) is not None:
-            try:
-                socket.send(message)
-            except Exception:  # the thread that receives finds out what it was
-                log.debug("Cannot send", exc_info=True)
-                return
 
     def _receive(self) -> None:
         for message in self._socket:
@@ -376,11 +380,11 @@ class Client:
         self.events.put(Event(kind, job, params))
 
     def _take_binary(self, header: dict[str, Any], payload: memoryview) -> None:
-        if header["type"] == "preview":
+        if header["type"] in ("preview", "thumbnail"):
             with self._lock:
                 reply = self._replies.get(header["request"])
             if reply is not None:
-                reply.binary = (header, bytes(payload))
+                reply.pictures.append((header, bytes(payload)))
             return
         with self._lock:
             job = self._jobs.get(header["job"])
@@ -389,11 +393,8 @@ class Client:
         try:
             path = keep(job, header, payload)
         except OSError as error:
-            fault = BackendError(
-                "output", f"{job.folder} cannot be written: {error.strerror}.", "Free space."
-            )
             self.cancel(job)
-            self._finish(job, "failed", None, fault)
+            self._finish(job, "failed", None, cannot_write(job, error))
             return
         if path is not None:
             self.events.put(Event(header["type"], job, {**header, "path": path}))

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import queue
 import ssl
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
 LARGEST_MESSAGE = 256 << 20
 PNG = b"\x89PNG\r\n\x1a\n"
-FILES = ("motion.npz", "result.mp4")  # that a job may send
+FILES = ("motion.npz", "motion.pkl", "result.mp4")  # that a job may send
+
+log = logging.getLogger(__name__)
 
 
 class BackendError(Exception):
@@ -50,7 +56,8 @@ class Reply:
         self._come = threading.Event()
         self._result: dict[str, Any] = {}
         self._error: BackendError | None = None
-        self.binary: tuple[dict[str, Any], bytes] | None = None  # a preview's pixels
+        # The pixels of a preview, the PNG files of thumbnails: (header, content). All there once it is done.
+        self.pictures: list[tuple[dict[str, Any], bytes]] = []
 
     def done(self) -> bool:
         return self._come.is_set()
@@ -97,6 +104,18 @@ class Job:
         self._ended.set()
 
 
+def on_thread(name: str, target: Callable[..., object], *given: Any) -> threading.Thread:
+    """Call it on a thread of its own, which does not keep the program alive."""
+    thread = threading.Thread(target=target, args=given, name=f"liveportrait-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def cannot_write(job: Job, error: OSError) -> BackendError:
+    why = error.strerror or error
+    return BackendError("output", f"{job.folder} cannot be written: {why}.", "Free space, or choose another.")
+
+
 def connection(url: str, context: ssl.SSLContext | None) -> Any:
     """A connection to enter. Raises BackendError where websockets is absent."""
     try:
@@ -112,6 +131,28 @@ def connection(url: str, context: ssl.SSLContext | None) -> Any:
         open_timeout=10,
         close_timeout=2,
     )
+
+
+def end_connection(socket: Any, timeout: float) -> None:
+    """Close it, waiting no longer than so; where the other side hangs the line is cut.
+
+    In order that takes a message there and back, and whoever is sending has to finish first.
+    """
+    closing = on_thread("close", socket.close)
+    closing.join(timeout)
+    if closing.is_alive():
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(SHUT_RDWR)
+
+
+def send_all(socket: Any, outgoing: queue.SimpleQueue[str | None]) -> None:
+    """Send what is put there until None comes or the connection ends."""
+    while (message := outgoing.get()) is not None:
+        try:
+            socket.send(message)
+        except Exception:  # any of websockets': the thread that receives finds out what it was
+            log.debug("Cannot send", exc_info=True)
+            return
 
 
 def binary(header: Mapping[str, Any], payload: bytes) -> bytes:

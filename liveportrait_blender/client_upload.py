@@ -1,17 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a file comes to a backend on another machine. Imports no bpy."""
+"""How files become inputs, and come to a backend on another machine. Imports no bpy."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .client_jobs import BackendError
 
 CHUNK = 1 << 20
+
+
+def has_files(params: Mapping[str, Any]) -> bool:
+    """Whether with_inputs has anything to do."""
+    faces = params.get("faces")
+    values = [*params.values(), *(faces.values() if isinstance(faces, Mapping) else ())]
+    return any(isinstance(value, Path) for value in values)
+
+
+def with_inputs(params: Mapping[str, Any], prepare: Callable[[Path], Any]) -> dict[str, Any]:
+    """Parameters of a request with every Path made an input by `prepare`, those of `faces` as well."""
+
+    def made(value: Any) -> Any:
+        return prepare(value) if isinstance(value, Path) else value
+
+    given = {name: made(value) for name, value in params.items()}
+    if isinstance(given.get("faces"), Mapping):
+        given["faces"] = {str(number): made(each) for number, each in given["faces"].items()}
+    return given
 
 
 def upload(path: Path, call: Callable[..., Any], send: Callable[[Any, bytes], None], patience: float) -> str:
@@ -21,7 +40,8 @@ def upload(path: Path, call: Callable[..., Any], send: Callable[[Any, bytes], No
     BackendError.
     """
     if path.is_dir():
-        raise BackendError("bad-input", f"{path.name} is a folder, which cannot be sent.", "Make a clip of it.")
+        what = f"{path.name} is a folder, which cannot be sent."
+        raise BackendError("bad-input", what, "Make a clip of it.")
     try:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

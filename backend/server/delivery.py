@@ -24,43 +24,61 @@ class Wanted:
     chunk: int
 
 
-async def deliver(session: Session, job: Job, folder: Path, wanted: Wanted) -> None:
-    """Until everything has gone out, from `job.first_frame` on.
+class _Delivery:
+    """One job's, to one connection: a later one gets nothing that it has not asked for with job.resume."""
+
+    def __init__(self, session: Session, job: Job, cancel: asyncio.Event) -> None:
+        self._session, self._job, self._cancel = session, job, cancel
+        self._connection = session.connection
+
+    @property
+    def wanted(self) -> bool:
+        return not (self._job.restart.is_set() or self._cancel.is_set())
+
+    async def send(self, message: bytes) -> None:
+        """Raises Detached."""
+        if self._connection is None or self._session.connection is not self._connection:
+            raise Detached
+        if self.wanted:
+            await self._session.send(message)
+
+    async def grown(self) -> None:
+        await self._job.grown.wait()
+        self._job.grown.clear()
+
+
+async def deliver(session: Session, job: Job, folder: Path, wanted: Wanted, cancel: asyncio.Event) -> None:
+    """Until everything has gone out, from `job.first_frame` on, or `cancel` is set.
 
     A client that goes away is waited for: job.resume sets `job.restart`, and the delivery begins anew.
     """
     while True:
         job.restart.clear()
+        line = _Delivery(session, job, cancel)
         try:
             if wanted.frames != "none":
-                await _frames(session, job, folder, wanted.frames)
-            while not job.made:
-                await _grown(job)
+                await _frames(line, job, folder, wanted.frames)
+            while not job.made and line.wanted:
+                await line.grown()
             for name, place in wanted.files:
-                await _file(session, job, name, folder / place, wanted.chunk)
-            if not job.restart.is_set():
+                await _file(line, job, name, folder / place, wanted.chunk)
+            if cancel.is_set() or not job.restart.is_set():
                 return
         except Detached:
             await job.restart.wait()
 
 
-async def _grown(job: Job) -> None:
-    await job.grown.wait()
-    job.grown.clear()
-
-
-async def _frames(session: Session, job: Job, folder: Path, form: str) -> None:
+async def _frames(line: _Delivery, job: Job, folder: Path, form: str) -> None:
     index = job.first_frame
-    while not job.restart.is_set():
+    while line.wanted:
         made = job.made  # looked at before the folder: what was made before then is there
-        while frame_file(folder, index).is_file() and not job.restart.is_set():
+        while line.wanted and frame_file(folder, index).is_file():
             header: dict[str, Any] = {"type": "frame", "job": job.number, "index": index, "format": form}
-            message = await asyncio.to_thread(_frame, frame_file(folder, index), header)
-            await session.send(message)
+            await line.send(await asyncio.to_thread(_frame, frame_file(folder, index), header))
             index += 1
         if made:
             return
-        await _grown(job)
+        await line.grown()
 
 
 def _frame(path: Path, header: dict[str, Any]) -> bytes:
@@ -81,12 +99,14 @@ def _frame(path: Path, header: dict[str, Any]) -> bytes:
     return binary({**header, **shape}, pixels.data.cast("B"))
 
 
-async def _file(session: Session, job: Job, name: str, path: Path, chunk: int) -> None:
+async def _file(line: _Delivery, job: Job, name: str, path: Path, chunk: int) -> None:
+    if not line.wanted:
+        return
     size = (await asyncio.to_thread(path.stat)).st_size
     with path.open("rb") as stream:
         offset = 0
-        while offset < size and not job.restart.is_set():
+        while offset < size and line.wanted:
             piece = await asyncio.to_thread(stream.read, chunk)
             header = {"type": "file", "job": job.number, "name": name, "offset": offset, "size": size}
-            await session.send(binary(header, piece))
+            await line.send(binary(header, piece))
             offset += len(piece)

@@ -81,9 +81,7 @@ class Jobs:
             job.grown.set()
             return
         self._check_queue(session)
-        job.state, job.made, job.result, job.error = "queued", False, None, None
-        job.first_frame = first_frame
-        job.cancel, job.warnings = asyncio.Event(), []
+        job.state, job.first_frame, job.cancel = "queued", first_frame, asyncio.Event()
         self._begin(session, job)
 
     def cancel(self, session: Session, job: Job) -> None:
@@ -122,12 +120,15 @@ class Jobs:
             raise too_many("queue_total", "Too many jobs wait.")
 
     def _begin(self, session: Session, job: Job) -> None:
-        job.life = asyncio.create_task(self._live(session, job))
+        job.life = asyncio.create_task(self._live(session, job, job.life))
         self._open.add(job.life)
         job.life.add_done_callback(self._open.discard)
 
-    async def _live(self, session: Session, job: Job) -> None:
+    async def _live(self, session: Session, job: Job, former: asyncio.Task[None] | None) -> None:
         cancel = job.cancel
+        if former is not None:  # cancelled, but perhaps not at its end yet
+            await asyncio.wait({former})
+        job.made, job.result, job.error, job.warnings = False, None, None, []
         telling = asyncio.create_task(self._tell(session, job))
         try:
             await job.announced.wait()
@@ -137,6 +138,8 @@ class Jobs:
                 self._start(session, job)
                 result = await job.spec(lambda told: self._moved(job, told), cancel)
             await self._stop_telling(session, job, telling)
+            while job.restart.is_set() and isinstance(job.spec, WorkSpec) and not cancel.is_set():
+                result = await self._work(session, job, job.spec, cancel)  # asked for anew at the last moment
             if not cancel.is_set():
                 job.result = result
                 self._end(session, job, "done")
@@ -159,7 +162,7 @@ class Jobs:
         key, task = await asyncio.to_thread(spec.identify)
         job.key = key
         async with self._folder(key) as shared:
-            delivery = asyncio.create_task(deliver(session, job, shared.folder, spec.wanted))
+            delivery = asyncio.create_task(deliver(session, job, shared.folder, spec.wanted, cancel))
             try:
                 async with shared.working:
                     result = result_of(shared.folder)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,26 @@ class Running:
 
 
 def spawn(
-    cache: Path, *arguments: str, token: str | None = TOKEN, stdin: int | None = subprocess.DEVNULL
+    cache: Path,
+    *arguments: str,
+    token: str | None = TOKEN,
+    stdin: int | None = subprocess.DEVNULL,
+    module: Sequence[str] = ("backend",),
+    more: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """`python -m backend serve` with logs and caches in `cache`."""
+    """`python -m backend serve` with logs and caches in `cache`.
+
+    module: what is run in place of backend, with arguments of its own. more: of the environment.
+    """
     environment = {**os.environ, "XDG_STATE_HOME": str(cache / "state"), "PYTHONUNBUFFERED": "1"}
+    environment |= more or {}
     environment.pop("LIVEPORTRAIT_TOKEN", None)
     if token is not None:
         environment["LIVEPORTRAIT_TOKEN"] = token
     log = (cache / "stderr.txt").open("a")
     with log:
         return subprocess.Popen(
-            [sys.executable, "-m", "backend", "serve", "--cache", str(cache / "store"), *arguments],
+            [sys.executable, "-m", *module, "serve", "--cache", str(cache / "store"), *arguments],
             cwd=ROOT,
             env=environment,
             stdin=stdin,

@@ -100,6 +100,69 @@ def test_cancel_and_go_on(client: Client, portrait: Path, tmp_path: Path) -> Non
     assert steps[0] > 1
 
 
+def test_finished_frames_are_spoken_of_where_there_are_any(
+    client: Client, portrait: Path, tmp_path: Path
+) -> None:
+    job = long_job(client, portrait, tmp_path / "some", multiplier=0.85)
+    until(client, "frame", job, 2)
+    client.cancel(job)
+    with pytest.raises(BackendError) as some:
+        job.wait(PATIENCE)
+    assert "kept" in some.value.hint
+    blocking = long_job(client, portrait, tmp_path / "first", multiplier=0.84)
+    until(client, "started", blocking)
+    waiting = long_job(client, portrait, tmp_path / "none", multiplier=0.83)
+    while waiting.number is None:
+        time.sleep(0.01)
+    client.cancel(waiting)
+    clip = client.start_job(
+        "animate", tmp_path / "clip", source=portrait, driving={"library": "talk"}, output="mp4"
+    )
+    client.cancel(blocking)
+    until(client, "progress", clip)
+    client.cancel(clip)
+    for job in (waiting, clip):
+        with pytest.raises(BackendError) as none:
+            job.wait(PATIENCE)
+        assert none.value.code == "cancelled" and none.value.hint == ""
+
+
+def test_large_frames_arrive_whole_and_a_cancel_between_does_no_harm(
+    server: Running, portrait: Path, tmp_path: Path
+) -> None:
+    """Frames of many fragments, to a client that is behind when it cancels."""
+    import cv2
+
+    large = cv2.imread(str(portrait))
+    assert large is not None
+    cv2.imwrite(str(tmp_path / "large.png"), cv2.resize(large, (1600, 1600)))
+    asked: dict[str, Any] = {
+        "source": {"path": str(tmp_path / "large.png")},
+        "driving": {"library": "nod"},
+        "options": {"frames": [0, 12]},
+        "format": "raw",
+    }
+    with Raw(server) as raw:
+        raw.hello(prove=True)
+        number = raw.ask("animate", asked)["result"]["job"]
+        while isinstance(raw.socket.recv(timeout=PATIENCE), str):
+            pass
+        time.sleep(0.5)  # frames pile up on the way
+        assert raw.ask("job.cancel", {"job": number})["result"] == {"state": "cancelled"}
+        again = raw.ask("job.resume", {"job": number})["result"]["job"]
+        indices = []
+        while True:
+            message = raw.socket.recv(timeout=PATIENCE)
+            if isinstance(message, bytes):
+                length = int.from_bytes(message[:4], "big")
+                header = json.loads(message[4 : 4 + length])
+                assert len(message) == 4 + length + 3 * 1600 * 1600
+                indices.append(header["index"])
+            elif json.loads(message).get("params", {}).get("state") == "done":
+                break
+        assert again == number and indices[-12:] == list(range(12))
+
+
 def test_a_job_that_waits_is_cancelled(client: Client, portrait: Path, tmp_path: Path) -> None:
     first = long_job(client, portrait, tmp_path / "a", multiplier=0.7)
     until(client, "started", first)
@@ -264,3 +327,36 @@ def test_a_client_that_comes_back_has_its_jobs(server: Running, portrait: Path) 
             elif json.loads(message).get("method") == "job.finished":
                 break
         assert indices == list(range(50, 60))
+
+
+def test_a_new_connection_gets_only_what_it_asks_for(server: Running, portrait: Path) -> None:
+    """Frames that were lost with the old one must not be followed by later ones before job.resume."""
+    asked = {
+        "source": {"path": str(portrait)},
+        "driving": {"library": "look-around"},
+        "options": {"frames": [0, 40], "multiplier": 0.77},
+    }
+    with Raw(server) as raw:
+        session = raw.hello(prove=True)["result"]["session"]
+        number = raw.ask("animate", asked)["result"]["job"]
+        while isinstance(raw.socket.recv(timeout=PATIENCE), str):
+            pass
+    with Raw(server) as raw:
+        assert raw.hello(session=session)["result"]["resumed"] is True
+        done, end = 0, time.monotonic() + PATIENCE
+        while done < 20 and time.monotonic() < end:  # it goes on meanwhile, and sends no frame
+            asked_for = raw.send("job.list")
+            while True:
+                message = raw.socket.recv(timeout=PATIENCE)
+                assert isinstance(message, str)
+                if (told := json.loads(message)).get("id") == asked_for:
+                    break
+            done = told["result"]["jobs"][0]["done"]
+        raw.send("job.resume", {"job": number, "first_frame": 1})
+        seen: list[int] = []
+        while seen[-1:] != [39]:
+            message = raw.socket.recv(timeout=PATIENCE)
+            if isinstance(message, bytes):
+                length = int.from_bytes(message[:4], "big")
+                seen.append(json.loads(message[4 : 4 + length])["index"])
+        assert seen == list(range(1, 40))

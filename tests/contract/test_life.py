@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -67,6 +69,59 @@ def test_shutdown(tmp_path: Path) -> None:
         assert raw.ask("shutdown")["result"] == {"closing": True}
         assert ended(running) == 0
         assert not nonces.exists()
+
+
+def test_what_killed_servers_left_is_removed(tmp_path: Path) -> None:
+    """Their nonces go at the next start; what is not theirs, or belongs to one that runs, stays."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    more = {"TMPDIR": str(temporary), "TEMP": str(temporary), "TMP": str(temporary)}
+    with serving(tmp_path, more=more) as killed, Raw(killed) as raw:
+        left = Path(raw.hello()["result"]["nonce_file"])
+        assert left.parent.parent == temporary
+        killed.kill()
+    assert left.is_file()
+    dead = left.parent.name.rpartition("-")[0]
+    (temporary / f"{dead}-other").mkdir()
+    (temporary / f"{dead}-other" / "letter.txt").write_text("somebody's")
+    (temporary / "liveportrait-nonces-mine").mkdir()
+    (temporary / f"{dead}-file").write_text("somebody's")
+    with serving(tmp_path, more=more) as running, Raw(running) as raw:
+        assert not left.parent.exists()
+        own = Path(raw.hello()["result"]["nonce_file"])
+        with serving(tmp_path, more=more):
+            assert own.is_file()
+        kept = {path.name for path in temporary.iterdir()} - {own.parent.name}
+    assert kept == {f"{dead}-other", "liveportrait-nonces-mine", f"{dead}-file"}
+    assert (temporary / f"{dead}-other" / "letter.txt").read_text() == "somebody's"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped on this system")
+def test_the_client_closes_though_the_server_hangs(tmp_path: Path) -> None:
+    """While an upload is stuck half way, too: that is what Blender's exit must never wait for."""
+    with serving(tmp_path) as running:
+        client = running.client(local=False)
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            reply = client.request("status")
+            fill = threading.Thread(target=fill_up, args=(client,), daemon=True)
+            fill.start()
+            fill.join(1.0)  # nothing takes the bytes, so it hangs in sending
+            assert fill.is_alive()
+            client.close(4.0)
+            fill.join(PATIENCE)
+            assert not fill.is_alive()
+            with pytest.raises(BackendError):
+                reply.result(PATIENCE)
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+
+
+def fill_up(client: Client) -> None:
+    """Send without end."""
+    with contextlib.suppress(BackendError):
+        while True:
+            client._send_binary({"type": "upload", "upload": "u1", "offset": 0}, bytes(1 << 20))
 
 
 def test_it_ends_with_standard_input(tmp_path: Path) -> None:
