@@ -8,6 +8,7 @@ from bpy.types import Panel
 
 from .. import compat, inputs, thumbnails
 from ..operators.driving import strip_names
+from . import faces
 from .layout import Subpanel, blocked, split
 from .source import picture
 
@@ -23,12 +24,15 @@ class LIVEPORTRAIT_PT_driving(Subpanel, Panel):
 
     def draw(self, context: Any) -> None:
         layout, settings = self.layout, context.scene.liveportrait
-        layout.row(align=True).prop(settings, "driving_kind", expand=True)
+        layout.prop(settings, "driving_kind", text="")
         {"FILE": _file, "CLIP": _clip, "STRIP": _strip, "LIBRARY": _library}[settings.driving_kind](
             layout, context, settings
         )
-        if settings.driving_kind != "LIBRARY":
-            frames(layout, settings.options)
+        if settings.driving_kind == "LIBRARY" or inputs.driving_missing(context):
+            return
+        frames(layout, settings.options)
+        if settings.driving_kind != "FILE" or not is_motion(settings.driving_path):
+            faces.draw(layout, context, "driving")
 
 
 def _file(layout: Any, context: Any, settings: Any) -> None:
@@ -41,7 +45,7 @@ def _file(layout: Any, context: Any, settings: Any) -> None:
     layout.prop(settings, "driving_path", text="")
     if thumbnails.missing(settings.driving_path):
         blocked(layout, context, "The file of the driving is not there", "liveportrait.open_driving")
-    elif settings.driving_path.lower().endswith(tuple(inputs.MOTION_SUFFIXES)):
+    elif is_motion(settings.driving_path):
         layout.label(text="A recorded motion, no pictures", icon="ARMATURE_DATA")
     else:
         picture(layout, thumbnails.icon(settings.driving_path))
@@ -76,6 +80,11 @@ def _strip(layout: Any, context: Any, settings: Any) -> None:
 
 def _library(layout: Any, _context: Any, settings: Any) -> None:
     layout.prop(settings, "driving_library", text="", icon="ASSET_MANAGER")
+
+
+def is_motion(path: str) -> bool:
+    """Whether a file holds a motion, and no pictures."""
+    return path.lower().endswith(tuple(inputs.MOTION_SUFFIXES))
 
 
 def frames(layout: Any, options: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from bpy.types import Panel
 
 from .. import inputs, thumbnails
+from . import faces
 from .layout import Subpanel, blocked
 
 THUMBNAIL = 5.0  # height of a picture in rows
@@ -17,10 +18,12 @@ class LIVEPORTRAIT_PT_source(Subpanel, Panel):
 
     def draw(self, context: Any) -> None:
         layout, settings = self.layout, context.scene.liveportrait
-        layout.row(align=True).prop(settings, "source_kind", expand=True)
+        layout.prop(settings, "source_kind", text="")
         {"FILE": _file, "IMAGE": _image, "OBJECT": _object, "CLIPBOARD": _clipboard}[settings.source_kind](
             layout, context, settings
         )
+        if settings.source_kind != "CLIPBOARD" and not inputs.source_missing(context):
+            faces.draw(layout, context, "source")
 
 
 def _file(layout: Any, context: Any, settings: Any) -> None:

@@ -155,6 +155,42 @@ def test_drawing_changes_nothing(settings: Any) -> None:
     assert before == (settings.options.as_options(), settings.controls.as_controls(), settings.source_kind)
 
 
+def one_face(number: int) -> dict[str, int]:
+    return {"number": number, "x": 0, "y": 0, "width": 9, "height": 9, "size": 9}
+
+
+def test_several_faces_can_be_chosen_from(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from liveportrait_blender import faces
+
+    settings.source_path = "/a.png"
+    assert "Choose a Face" in panel("source").text
+    found = faces.Found(faces.chosen(bpy.context, "source"))
+    monkeypatch.setitem(faces._found, "source", found)
+    faces.take(found, "source", {"faces": [one_face(0)]}, [])
+    assert "One face" in panel("source").text
+    faces.take(found, "source", {"faces": [one_face(0), one_face(1), one_face(2)]}, [])
+    buttons = [button for name, button in panel("source").operators if name == "liveportrait.choose_face"]
+    assert [button.given["number"] for button in buttons] == [0, 1, 2, -1]
+    bpy.ops.liveportrait.choose_face(**buttons[2].given)
+    assert settings.options.as_options() == {"face": 2}
+    bpy.ops.liveportrait.choose_face(**buttons[3].given)
+    assert settings.options.as_options() == {}
+
+    settings.source_path = "/another.png"  # its faces are not known
+    assert "Choose a Face" in panel("source").text
+
+
+@pytest.mark.parametrize("told", [{}, {"faces": 3}, {"faces": [{}]}, {"faces": [{"number": "x"}]}])
+def test_what_is_no_list_of_faces_is_an_error(settings: Any, told: Any) -> None:
+    from liveportrait_blender import faces
+
+    found = faces.Found()
+    faces.take(found, "source", told, [])
+    assert "no list of faces" in found.error and not found.faces
+    faces.take(found, "source", {"faces": []}, [])
+    assert found.error == "No face was found."
+
+
 def show_jobs(*jobs: dict[str, Any]) -> Any:
     """Have the jobs in the list of the interface."""
     state = bpy.context.window_manager.liveportrait
@@ -204,7 +240,8 @@ def test_the_list_of_jobs(settings: Any, chosen: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "fix"),
-    [("stopped", ""), ("starting", ""), ("ready", ""), ("busy", ""), ("silent", ""), ("failed", "wm.path_open")],
+    [(kind, "") for kind in ("stopped", "starting", "ready", "busy", "silent")]
+    + [("failed", "wm.path_open")],
 )
 def test_every_state_of_the_backend_is_said(
     settings: Any, monkeypatch: pytest.MonkeyPatch, kind: str, fix: str

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faces of a picture side by side, to choose one; drawn within the panels of source and driving."""
+
+from typing import Any
+
+from .. import faces
+from .layout import wrapped
+
+ACROSS = 4  # faces in a row
+HEIGHT = 3.0  # of a face's picture in rows
+
+
+def draw(layout: Any, context: Any, role: str) -> None:
+    """A button that looks for faces, or the faces that were found."""
+    found = faces.known(context, role)
+    if found is None or found.asking:
+        row = layout.row()
+        row.enabled = found is None
+        text = "Choose a Face" if found is None else "Looking for Faces"
+        row.operator("liveportrait.find_faces", text=text, icon="USER").role = role
+        return
+    if found.error:
+        wrapped(layout, found.error, context, "ERROR")
+        layout.operator("liveportrait.find_faces", text="Look Again", icon="FILE_REFRESH").role = role
+        return
+    name = "face" if role == "source" else "driving_face"
+    options = context.scene.liveportrait.options
+    current = getattr(options, name) if getattr(options, f"use_{name}") else -1
+    if len(found.faces) == 1 and current in (-1, found.faces[0].number):
+        layout.label(text="One face", icon="USER")
+        return
+    grid = layout.grid_flow(columns=min(len(found.faces), ACROSS), even_columns=True, align=True)
+    for face in found.faces:
+        cell = grid.column(align=True)
+        if face.icon:
+            cell.template_icon(icon_value=face.icon, scale=HEIGHT)
+        button = cell.operator(
+            "liveportrait.choose_face", text=str(face.number), depress=face.number == current
+        )
+        button.role, button.number = role, face.number
+    row = layout.row()
+    button = row.operator("liveportrait.choose_face", text="The Largest", depress=current < 0)
+    button.role, button.number = role, -1
+
+
