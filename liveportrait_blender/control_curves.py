@@ -26,7 +26,7 @@ def sample(scene: Any, frames: Sequence[int]) -> dict[str, list[float]]:
     settings = scene.liveportrait.controls
     names = [name for row in controls.rows().values() for name in (row["name"], controls.switch(row)) if name]
     if _needs_steps(scene):
-        each = _stepped(scene, frames)
+        each: Sequence[Mapping[str, float]] = _stepped(scene, frames)
     else:
         at = [float(frame) for frame in frames]
         curves = {name: fcurves.evaluate(curve, at).tolist() for name, curve in _keyed(scene).items()}

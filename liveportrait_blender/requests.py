@@ -12,7 +12,7 @@ from typing import Any
 
 import bpy
 
-from . import inputs, results, runtime
+from . import inputs, preferences, results, runtime
 from .names import UserError
 
 LIBRARY_RATE, SEQUENCE_RATE = Fraction(30), Fraction(25)  # of its motions; of folders of pictures
@@ -118,13 +118,23 @@ def job_options(scene: Any, chosen: inputs.Chosen | None, more: Mapping[str, Any
     """
     settings = scene.liveportrait
     options = {**settings.options.as_options(), **more}
+    if (device := _default_device()) != "auto":
+        options.setdefault("device", device)
     if chosen is None or not isinstance(chosen.value, Path) or not chosen.value.is_dir():
         options.setdefault("fps", scene_rate(scene))  # pictures of a folder are one a scene frame as they are
+    if (device := preferences.default_device()) != "auto":
+        options.setdefault("device", device)
     if "controls" not in options and (controls := settings.controls.as_controls()):
         options["controls"] = controls
     if chosen is not None and chosen.frames is not None:
         options["frames"] = within(chosen.frames, options.get("frames"))
     return options
+
+
+def _default_device() -> str:
+    from . import preferences
+
+    return str(preferences.default_device())
 
 
 def capture_options(options: Mapping[str, Any]) -> dict[str, Any]:

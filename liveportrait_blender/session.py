@@ -16,13 +16,12 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from .client import BackendError, Client, Event, Reply
 from .job_records import JobRecord, Request
 from .names import UserError
-from .session_state import SessionState, answer_of, close_within, connection_state, tls_context
+from .session_state import SessionState, close_within, connection_state, tls_context
 from .supervisor import BackendSettings, Supervisor
 
 ASK_EVERY = 2.0  # seconds between two questions for its status
@@ -57,6 +56,7 @@ class Session:
         self._client: Client | None = None
         self._address: tuple[str, str] | None = None
         self._wanted = self._closed = False
+        self._settings = BackendSettings()
         self._failure: SessionState | None = None
         self._state = SessionState()
         self._records: dict[str, JobRecord] = {}
@@ -92,18 +92,22 @@ class Session:
     def ensure(self) -> None:
         """Start the backend or connect to it, unless that has been done; returns at once.
 
-        Raises UserError where the settings name none.
+        Where the settings have changed and no job runs, the one that they name now is started. Raises
+        UserError where they name none.
         """
         with self._lock:
             if self._closed:
                 raise UserError("Blender is closing.")
             if self._wake is not None and threading.current_thread() is threading.main_thread():
                 self._wake()
-            if self._wanted and self._failure is None:
+            idle = all(record.ended for record in self._records.values())
+            if self._wanted and self._failure is None and not idle:
+                return
+            settings = self._read_settings()
+            if self._wanted and self._failure is None and settings == self._settings:
                 return
             self._let_go(0.0)
-            settings = self._read_settings()
-            self._wanted, self._failure = False, None
+            self._wanted, self._failure, self._settings = False, None, settings
             if settings.why_not or (settings.local is None and not settings.remote_url):
                 sentence = settings.why_not or "There is no backend."
                 hint = "" if settings.why_not else "Set one up in the add-on's preferences."
@@ -203,7 +207,7 @@ class Session:
         self, method: str, params: Mapping[str, Any] | None = None, timeout: float = 30.0
     ) -> dict[str, Any]:
         """Ask and wait for the answer. Paths in `params` become inputs. Raises UserError, BackendError."""
-        return answer_of(self.connected(timeout), method, params or {}, timeout)
+        return self.connected(timeout).call(method, params, timeout)
 
     def connected(self, timeout: float = 60.0) -> Client:
         """The client, once it has a connection; waits for it. Raises UserError, BackendError."""
@@ -228,22 +232,13 @@ class Session:
         Paths in `params` become inputs (uploads, where the backend is elsewhere). Without a connection the
         error is "lost".
         """
-        given, reply = dict(params or {}), Reply()
         with self._lock:
             client = self._client
             if client is None or not self._connected:
+                reply = Reply()
                 reply.settle(None, BackendError("lost", "There is no connection to the backend."))
-            elif any(isinstance(value, Path) for value in given.values()):
-
-                def ask() -> None:
-                    try:
-                        reply.settle(answer_of(client, method, given, timeout))
-                    except BackendError as error:
-                        reply.settle(None, error)
-
-                threading.Thread(target=ask, name="liveportrait-ask", daemon=True).start()
             else:
-                reply = client.request(method, given)
+                reply = client.request(method, params)
             self._awaited.append((reply, then, time.monotonic() + timeout))
         return reply
 

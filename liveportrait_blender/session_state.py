@@ -92,14 +92,6 @@ def tls_context(url: str, certificate: Path | None) -> ssl.SSLContext | None:
         ) from error
 
 
-def answer_of(client: Client, method: str, params: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Ask and wait; Paths become inputs. Raises BackendError."""
-    given = {
-        name: client.input(value) if isinstance(value, Path) else value for name, value in params.items()
-    }
-    return client.call(method, given, timeout)
-
-
 def close_within(timeout: float, client: Client | None, supervisor: Supervisor | None) -> None:
     """Close both, side by side, and wait for them no longer than so; what takes longer ends by itself."""
 
