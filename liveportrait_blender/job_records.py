@@ -99,7 +99,9 @@ class JobRecord:
             return "Waiting"
         stage = {"capture": "Reading the driving", "render": "Rendering", "download": "Downloading"}
         told = stage.get(self.stage, "Starting")
-        if self.total:
+        if self.total and self.stage == "download":  # bytes
+            told += f" {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
+        elif self.total:
             told += f" {self.done} of {self.total}"
         if self.fps and self.stage != "download":
             told += f", {self.fps:.0f} fps"
