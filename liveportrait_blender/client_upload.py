@@ -11,7 +11,7 @@ from typing import Any
 
 from .client_jobs import BackendError
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10  # bytes a message; masking in Python slows down with what does not fit into the cache
 
 
 def has_files(params: Mapping[str, Any]) -> bool:

@@ -73,6 +73,7 @@ class Server:
         self.sessions = Sessions(settings.limits, self.jobs.end_session)
         self.strangers: dict[Connection, float] = {}  # in order of arrival
         self.downloading = asyncio.Lock()
+        self.ending = False
         self._connections: set[Connection] = set()
         self._closing: asyncio.Future[str] | None = None
         self._began = time.monotonic()
@@ -158,6 +159,7 @@ class Server:
         log.info("Listening on %s", ready["url"])
 
     async def _say_goodbye(self, reason: str) -> None:
+        self.ending = True
         for connection in list(self._connections):
             if connection not in self.strangers:
                 with contextlib.suppress(Detached, TimeoutError):

@@ -181,6 +181,8 @@ class Connection:
     async def _answer(self, session: Session, identity: int | str, request: Request) -> None:
         job = None
         try:
+            if self._server.ending:
+                raise RequestError("closing", "The server is ending.", "Start it again.")
             method = METHODS.get(request.method)
             if method is None:
                 what = f"There is no method {ascii(request.method[:60])}."

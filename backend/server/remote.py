@@ -28,7 +28,7 @@ from backend.server.messages import PROTOCOL, binary
 TOKEN = "LIVEPORTRAIT_TOKEN"
 LOOK = 0.1  # seconds between two looks at whether the job is still wanted
 ANSWER = 60.0
-CHUNK = 1 << 20
+CHUNK = 256 << 10  # bytes a message; masking in Python slows down with what does not fit into the cache
 
 
 class Remote:

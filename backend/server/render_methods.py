@@ -78,7 +78,7 @@ def _animate(call: Call, method: str, driver: str, file_flag: str) -> Answer:
     given, with_motion = params.mapping("options"), params.flag(file_flag)
     drivers = dict(faces)
     # Expression controls alone are something to perform, too.
-    if params.has(driver) or not (faces or (method == "animate" and given.get("controls"))):
+    if params.has(driver) or not (faces or given.get("controls")):
         drivers[""] = input_of(params.mapping(driver, needed=True), session, server.store, library=True)
     output = params.word("output", ("frames", "mp4"))
     form = params.word("format", ("png", "raw", "none"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.serving import PATIENCE, Raw, Running
+from tests.contract.serving import PATIENCE, Raw, Running, serving
 
 NOTHING = "0" * 64
 
@@ -152,3 +152,47 @@ def test_the_wrong_protocol_says_which_side_to_update(server: Running) -> None:
             told = raw.hello(protocol=protocol)["error"]
             assert told["data"]["code"] == "protocol-mismatch"
             assert told["data"]["details"] == {"server": 1, "client": protocol, "update": side}
+
+
+def test_faults_of_the_server_are_told_without_its_secrets(tmp_path: Path) -> None:
+    with serving(tmp_path, module=("tests.contract.server_with_faults",)) as running, Raw(running) as raw:
+        raw.hello()
+        told = raw.ask("broken")["error"]
+        assert told["code"] == -32603 and told["data"]["code"] == "internal"
+        assert "secret" not in json.dumps(told)
+        job = raw.ask("broken.job")["result"]["job"]
+        while (ended := json.loads(raw.socket.recv(timeout=PATIENCE))).get("method") != "job.finished":
+            pass
+        assert ended["params"]["job"] == job and ended["params"]["state"] == "failed"
+        assert ended["params"]["error"]["code"] == "fault" and ended["params"]["error"]["hint"]
+        assert "secret" not in json.dumps(ended)
+        assert "result" in raw.ask("status")
+        assert "a secret of the server" in (tmp_path / "stderr.txt").read_text()
+
+
+def test_errors_of_faces_and_engines(near: Raw, portrait: Path, tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    whole = cv2.imread(str(portrait))
+    assert whole is not None
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 90, np.uint8))
+    cv2.imwrite(str(tmp_path / "tiny.png"), cv2.resize(whole, (56, 56), interpolation=cv2.INTER_AREA))
+    weights = tmp_path / "models" / "liveportrait" / "base_models"
+    weights.mkdir(parents=True)
+    more = tmp_path / "models" / "liveportrait" / "retargeting_models"
+    more.mkdir()
+    for name in ("appearance_feature_extractor", "motion_extractor", "warping_module", "spade_generator"):
+        (weights / f"{name}.pth").write_bytes(b"no weights at all")
+    (more / "stitching_retargeting_module.pth").write_bytes(b"no weights at all")
+    neural = {"engine": "neural", "models": str(tmp_path / "models")}
+    for path, options, code in (
+        (tmp_path / "grey.png", {}, "no-face"),
+        (tmp_path / "tiny.png", {}, "face-too-small"),
+        (portrait, {"face": 5}, "no-face"),
+        (portrait, neural, "engine"),
+        (portrait, {"engine": "neural", "models": str(tmp_path / "empty")}, "engine"),
+    ):
+        told = near.ask("source.open", {"source": {"path": str(path)}, "options": options})["error"]
+        assert told["code"] == -32000 and told["data"]["code"] == code, told
+        assert told["message"] and told["data"]["hint"]

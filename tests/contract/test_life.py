@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,22 @@ def test_signals_end_it_in_order(tmp_path: Path, portrait: Path, number: signal.
         kinds = [event.kind for event in client.drain(5)]
         assert "closing" in kinds
         assert list((tmp_path / "store").glob("work/*/frames/000000.png"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped on this system")
+def test_nothing_new_begins_at_the_end(tmp_path: Path, portrait: Path) -> None:
+    """A worker that does not end by itself gives the time to ask."""
+    with serving(tmp_path) as running, Raw(running) as raw:
+        raw.hello(prove=True)
+        raw.ask("source.open", {"source": {"path": str(portrait)}})
+        worker = raw.ask("status")["result"]["worker"]["pid"]
+        os.kill(worker, signal.SIGSTOP)
+        running.process.terminate()
+        while json.loads(raw.socket.recv(timeout=PATIENCE)).get("method") != "server.closing":
+            pass
+        asked = {"source": {"path": str(portrait)}, "driving": {"library": "talk"}}
+        assert raw.error("animate", asked) == (-32000, "closing")
+        assert ended(running) == 0 and gone(worker)
 
 
 def test_shutdown(tmp_path: Path) -> None:
