@@ -120,12 +120,13 @@ def measure_frame(
     px to crop px, which further frames of the same clip are given.
     """
     height, width = rgb.shape[:2]
+    landmarks = engine.refine(rgb, face.landmarks)
     if matrix is None and wants_crop(options, width, height):
-        matrix = _driving_crop([face.landmarks], options)
+        matrix = _driving_crop([landmarks], options)
     elif matrix is None:
         matrix = _whole_frame(width, height)
     seen = _Seen(
-        face.landmarks.astype(np.float32),
+        landmarks,
         engine.mouth_patch(rgb, face.landmarks) if engine.wants_mouths else None,
         cropping.crop(rgb, matrix, CROP) if not engine.wants_landmarks else None,
     )
@@ -150,7 +151,7 @@ def _whole_frame(width: int, height: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a frame: landmarks (478,3) f4 in its px, mouth patch, 256 px crop; None where there is
+    """What is kept of a frame: landmarks (k,3) f4 in its px, mouth patch, 256 px crop; None where there is
     none. cut: it begins a new shot.
     """
 
@@ -257,7 +258,7 @@ class _ClipCapture:
                 seen = _Seen(cut=cut)
                 if face is not None:
                     seen = _Seen(
-                        face.landmarks.astype(np.float32),
+                        self._engine.refine(frame, face.landmarks),
                         self._engine.mouth_patch(frame, face.landmarks) if self._mouths else None,
                         None if crop_with is None else cropping.crop(frame, crop_with, CROP),
                         cut,
@@ -278,7 +279,8 @@ class _ClipCapture:
 
     def _cropped(self) -> Generator[_Chunk, None, None]:
         """First all landmarks, then the average crop, then the measuring."""
-        with Spool((478, 3), np.float32) as landmarks, Spool(MOUTH_SHAPE, np.uint8) as mouths:
+        points = (self._engine.landmark_count, 3)
+        with Spool(points, np.float32) as landmarks, Spool(MOUTH_SHAPE, np.uint8) as mouths:
             valid: list[bool] = []
             cuts: list[bool] = []
             with closing(self._seen(None)) as everything:

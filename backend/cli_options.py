@@ -171,7 +171,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         choices=("auto", "torch", "onnx"),
         default=default.runtime,
-        help="what runs the networks: PyTorch, onnxruntime (see models export), or for each the faster [auto]",
+        help="what runs the networks: PyTorch, onnxruntime (models export), or for each the faster [auto]",
     )
 
 

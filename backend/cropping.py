@@ -20,6 +20,8 @@ CROP_SIZE = 256  # px across; what the motion space's [-1, 1] spans
 SOURCE_SCALE, SOURCE_SHIFT_Y = 2.3, -0.125
 DRIVING_SCALE, DRIVING_SHIFT_Y = 2.2, -0.1
 
+MESH_AND_FINE = 478 + 203  # see fine_landmarks.py
+
 Indices = tuple[int, ...]
 
 # Per layout (number of landmarks) the points whose means are the image-left eye, the other one, the mouth.
@@ -94,13 +96,16 @@ def crop_rectangle(
 ) -> Rect:
     """The crop's rectangle round a face.
 
-    landmarks: (k, 2+) px, k = 203, 106, 101, 68, 5, 9 or 478. The box is aligned with the line from the eyes
-    to the mouth (`use_lips`) or with that through the eyes, made square, enlarged `scale` times and shifted
-    by (vx, vy) of its side along its own axes. Without `rotate` it is the same square standing upright.
+    landmarks: (k, 2+) px, k = 203, 106, 101, 68, 5, 9, 478 or 681 (478, and 203 which alone are read). The
+    box is aligned with the line from the eyes to the mouth (`use_lips`) or with that through the eyes, made
+    square, enlarged `scale` times and shifted by (vx, vy) of its side along its own axes. Without `rotate` it
+    is the same square standing upright.
     Raises ValueError for another number of landmarks.
     """
     rules = CropRules.of(compatibility)
     points = np.asarray(landmarks, np.float64)[:, :2]
+    if len(points) == MESH_AND_FINE:
+        points = points[-203:]
     top, bottom = _axis(points, use_lips, rules)
     uy = bottom - top
     length = float(np.linalg.norm(uy))

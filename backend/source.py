@@ -98,7 +98,7 @@ def open_faces(
         landmarks = None
         if found is not None:
             with named(path.name):
-                landmarks = choose_face(found, number).landmarks.astype(np.float32)
+                landmarks = engine.refine(picture.rgb, choose_face(found, number).landmarks)
         crop = crop_of(options, engine, width, height, landmarks)
         small = cropping.crop(picture.rgb, crop.M_o2c, CROP_SIZE, compatibility=options.compatibility)
         placed = None if landmarks is None else crop.landmarks_in_crop(landmarks[None])
@@ -127,8 +127,8 @@ def prepare(
 ) -> Source:
     """Let the engine take in a face that is already found and measured.
 
-    landmarks (478,3) f4 in px of the picture. small: the 256 px crop, where the caller has it. places: of
-    this face and of all others that perform, which it is parted from.
+    landmarks (k,3) f4 in px of the picture, k the engine's. small: the 256 px crop, where the caller has it.
+    places: of this face and of all others that perform, which it is parted from.
     """
     height, width = picture.rgb.shape[:2]
     window = window_of(crop, width, height) if engine.native_resolution else (0, 0, width, height)

@@ -62,7 +62,7 @@ class ClipFace:
         return crop_at(Rect(*(float(value) for value in self.squares[frame])))
 
     def landmarks_at(self, frame: int) -> np.ndarray | None:
-        """(478,3) f4 px."""
+        """(k,3) f4 px, k the engine's landmark_count."""
         if self.landmarks is None:
             return None
         low, high = self.landmarks.read([self.below[frame], self.above[frame]])
@@ -203,7 +203,8 @@ class _Seen:
         self._squares: list[list[tuple[float, float, float, float]]] = [[] for _ in numbers]
         self._spools: list[Spool] = []
         if self._wanted:
-            self._spools = [stack.enter_context(Spool((478, 3), np.float32)) for _ in numbers]
+            points = (engine.landmark_count, 3)
+            self._spools = [stack.enter_context(Spool(points, np.float32)) for _ in numbers]
             if len(numbers) == 1:
                 self._one = stack.enter_context(tracker_for(options, numbers[0]))
             else:
@@ -223,7 +224,7 @@ class _Seen:
             self.valid[place].append(face is not None)
             if face is None:
                 continue
-            landmarks = face.landmarks.astype(np.float32)
+            landmarks = self._engine.refine(frame, face.landmarks)
             self._spools[place].append(landmarks[None])
             rect = crop_of(self._options, self._engine, *self._size, landmarks).rect
             if rect is not None:

@@ -25,9 +25,17 @@ class Engine(Protocol):
     native_resolution: bool
     wants_landmarks: bool
     wants_mouths: bool
+    landmark_count: int
+
+    def refine(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """picture (h,w,3) uint8 RGB, MediaPipe's landmarks (478,3) in its pixels -> the landmarks that crops
+        and ratios go by, (landmark_count,3) float32: 478, or 681 (fine_landmarks.py).
+        """
 
     def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
-        """crops (n,256,256,3) uint8 RGB; landmarks (n,478,3) in crop pixels -> Motion of n frames."""
+        """crops (n,256,256,3) uint8 RGB; landmarks (n,landmark_count,3) in crop
+        pixels -> Motion of n frames.
+        """
 
     def encode(
         self, crop: np.ndarray, landmarks: np.ndarray | None = None, placement: np.ndarray | None = None

@@ -44,6 +44,7 @@ class MeshEngine:
     )
     wants_landmarks = True
     wants_mouths = True
+    landmark_count = 478
 
     def __init__(self) -> None:
         self.maps = MeshMaps.load()
@@ -57,6 +58,10 @@ class MeshEngine:
         )
         lips = _directions((LIP_DIRECTION,))
         self._per_lip_ratio = lips[0] / float(self.maps.decode(lips).lip_ratio[0])
+
+    def refine(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """MediaPipe's landmarks (478,3) as they are, float32."""
+        return landmarks.astype(np.float32)
 
     def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
         """crops (n,256,256,3) uint8 are not looked at; landmarks (n,478,3) in crop pixels -> Motion of n

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from backend.errors import EngineError
+from backend.fine_landmarks import BOTH, MESH, FineLandmarks
 from backend.motion import Motion
 from backend.networks.loading import Networks, Runtime
 from backend.networks.motion import degrees
 from backend.networks.renderers import DeviceRenderer, Renderer, disagreement, to_levels, to_pictures
+from backend.ratios import eye_ratio, lip_ratio
 from backend.rotations import rotation_from_euler
 from backend.templates import estimate_ratios
 
@@ -106,7 +108,8 @@ class NeuralEngine:
         self.device = device
         self._half = device == "cuda" if half is None else half
         self._batch = BATCHES[device]
-        self._fallback = ""
+        self._notes: list[str] = []
+        self._landmark_file = files.get("landmark")
         with fault_on(device):
             self._networks = Networks(files, device, runtime, onnx_folder)
             self._mlps = self._networks.small
@@ -114,7 +117,7 @@ class NeuralEngine:
     @property
     def note(self) -> str:
         """What the user should know about how this engine runs."""
-        return "; ".join([*([self._fallback] if self._fallback else []), *self._networks.notes])
+        return "; ".join(dict.fromkeys([*self._notes, *self._networks.notes]))
 
     @cached_property
     def _renderer(self) -> Renderer:
@@ -122,8 +125,10 @@ class NeuralEngine:
         if not self._half or not isinstance(exact, DeviceRenderer):
             return exact
         half = self._networks.renderer(half=True)
-        self._fallback = self._check(half, exact)
-        return exact if self._fallback else half
+        if failed := self._check(half, exact):
+            self._notes.append(failed)
+            return exact
+        return half
 
     def load(self) -> None:
         """Read all networks now and try them on the device. EngineError."""
@@ -142,11 +147,36 @@ class NeuralEngine:
         wrong = disagreement(*drawn)
         return wrong and f"float32 is used, since half precision failed its test on this GPU: {wrong}"
 
+    @property
+    def landmark_count(self) -> int:
+        """478, or with landmark.onnx 681."""
+        return MESH if self._fine is None else BOTH
+
+    def refine(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """See Engine.refine: LivePortrait's own 203 points too where its landmark.onnx is here."""
+        if self._fine is None:
+            return landmarks.astype(np.float32)
+        return self._fine.find(picture, landmarks)
+
+    @cached_property
+    def _fine(self) -> FineLandmarks | None:
+        """None without the file, or where it cannot be run, which `note` then tells."""
+        if self._landmark_file is None:
+            return None
+        try:
+            found = FineLandmarks(self._landmark_file, self.device)
+        except EngineError as error:
+            self._notes.append(f"MediaPipe's landmarks serve for the crops: {error.message}")
+            return None
+        if found.note:
+            self._notes.append(found.note)
+        return found
+
     def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
         """crops (n,256,256,3) uint8 -> Motion of n frames at 25/s.
 
-        The ratios and the gaze come from landmarks (n,478,3) in crop pixels; without them the ratios are
-        estimated from the expression.
+        The ratios and the gaze come from landmarks (n,478 or 681,3) in crop pixels; without them the ratios
+        are estimated from the expression.
         """
         starts = range(0, len(crops), MEASURED_TOGETHER)
         heads = [self._heads(crops[k : k + MEASURED_TOGETHER]) for k in starts]
@@ -158,8 +188,11 @@ class NeuralEngine:
         if landmarks is None:
             eyes, lips = estimate_ratios(expression)
         else:
-            seen = MeshMaps.load().measure(np.asarray(landmarks))
+            seen = MeshMaps.load().measure(np.asarray(landmarks)[:, :MESH])
             eyes, lips, gaze = seen.eye_ratio, seen.lip_ratio, seen.gaze
+            if landmarks.shape[1] == BOTH:
+                fine = landmarks[:, MESH:, :2].astype(np.float64)
+                eyes, lips = eye_ratio(fine).astype(np.float32), lip_ratio(fine).astype(np.float32)
         return Motion(
             rotation=rotation_from_euler(found["pitch"], found["yaw"], found["roll"]),
             expression=expression,

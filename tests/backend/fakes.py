@@ -19,6 +19,7 @@ class FakeEngine:
 
     name = "fake"
     device = "cpu"
+    landmark_count = 478
 
     def __init__(self, native: bool = True) -> None:
         self.native_resolution = native
@@ -26,6 +27,9 @@ class FakeEngine:
         self.wants_mouths = native
         self.crops: list[tuple[int, ...]] = []
         self.batches: list[int] = []
+
+    def refine(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return landmarks.astype(np.float32)
 
     def measure(self, crops: np.ndarray, landmarks: np.ndarray | None = None) -> Motion:
         count = len(crops) if landmarks is None else len(landmarks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The networks as ONNX files: written, proven, run in the place of PyTorch's; never those of other weights."""
+"""The networks as ONNX files: written, proven, run in PyTorch's place, and never those of other weights."""
 
 from __future__ import annotations
 
