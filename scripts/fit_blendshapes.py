@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from backend.blendshape_names import CHANNELS, mirrored  # noqa: E402
-from scripts.blendshape_fit import forward  # noqa: E402
+from scripts.blendshape_fit import forward, inverse  # noqa: E402
 from scripts.blendshape_fit.forward import INPUTS, Map, Sample  # noqa: E402
 from scripts.blendshape_fit.material import read  # noqa: E402
 
-TABLES = (ROOT / "backend/data/blendshapes.json", ROOT / "liveportrait_blender/data/blendshapes.json")
+FOLDERS = (ROOT / "backend/data", ROOT / "liveportrait_blender/data")
 #: A channel is known when at least so many clips (mirror images counted) move it and the mean of their
 #: left-out correlations, each weighted by how far the clip moves the channel, is at least this.
 KNOWN_CLIPS, KNOWN_CORRELATION = 3, 0.6
@@ -115,6 +115,53 @@ def table(fitted: Map, found: Correlations, why: Sequence[str]) -> str:
     )
 
 
+def inverse_table(matrix: np.ndarray, neutral: np.ndarray) -> str:
+    """The way back as JSON text, a line an output."""
+    rows = []
+    for j, name in enumerate(inverse.OUTPUTS):
+        effects = {CHANNELS[i]: _round(matrix[i, j]) for i in np.flatnonzero(matrix[:, j])}
+        rest = _round(neutral[j]) if j < len(neutral) else 0.0
+        rows.append("  " + json.dumps({"name": name, "neutral": rest, "effects": effects}))
+    about = (
+        "output = neutral + sum of effect * ARKit channel (0 to 1). kp_NN.axis is delta of that implicit "
+        "keypoint, what is not named is 0; gaze is in eye widths, from a face that looks straight ahead. "
+        "Indices left and right are image sides, channel names the subject's. "
+        "Written by scripts/fit_blendshapes.py."
+    )
+    head = f' "format": "liveportrait-blendshapes-inverse/1",\n "about": {json.dumps(about)},\n'
+    return "{\n" + head + ' "outputs": [\n' + ",\n".join(rows) + "\n ]\n}\n"
+
+
+def print_inverse(samples: Sequence[Sample], channels: Sequence[int]) -> None:
+    """On clips left out: the share of delta's movement that the scores bring back, and how well the channels
+    read from that agree with the scores they were made from."""
+    live = slice(0, len(inverse.INPUTS) - 3)
+    print("| back, clip left out | delta explained, liveportrait | mesh | channels come back, r |")
+    print("|---|---|---|---|")
+    for clip in sorted({s.clip for s in samples}):
+        others = [s for s in samples if s.clip != clip]
+        fitted = forward.fit(others, channels)
+        matrix = inverse.fit(others, fitted.coefficients)
+        cells = {"liveportrait": "", "mesh": ""}
+        again: list[float] = []
+        for s in samples:
+            if s.clip != clip or s.mirrored:
+                continue
+            scores = s.scores / inverse.full_scores()
+            made = (scores - s.rest / inverse.full_scores()) @ matrix[:, : len(inverse.INPUTS)]
+            truth = s.x[:, live] - s.x[:, live].mean(axis=0)
+            error = made[:, live] - made[:, live].mean(axis=0) - truth
+            cells[s.engine] = f"{1 - (error**2).sum() / (truth**2).sum():.2f}"
+            values = fitted.values(made, np.zeros(len(inverse.INPUTS)))
+            if s.engine == "mesh":
+                again = [
+                    float(np.corrcoef(values[:, c], scores[:, c])[0, 1])
+                    for c in channels
+                    if s.moves(c) and values[:, c].std() > 1e-6
+                ]
+        print(f"| {clip} | {cells['liveportrait']} | {cells['mesh']} | {np.mean(again):.2f} |")
+
+
 def _round(value: float) -> float:
     return float(f"{value:.5g}")
 
@@ -152,8 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(found)
     fitted = forward.fit(samples, known)
     text = table(fitted, found, why)
-    for path in TABLES:
-        path.write_text(text, encoding="utf-8")
+    back = inverse_table(inverse.fit(samples, fitted.coefficients), fitted.neutral)
+    for folder in FOLDERS:
+        (folder / "blendshapes.json").write_text(text, encoding="utf-8")
+        (folder / "blendshapes_inverse.json").write_text(back, encoding="utf-8")
+    print_inverse(samples, known)
     terms = [int((row != 0).sum()) for row, w in zip(fitted.coefficients, why, strict=True) if not w]
     print(f"{len(terms)} channels known, {sum(terms)} terms, {max(terms)} at most")
     print("cannot be told: " + ", ".join(n for n, w in zip(CHANNELS, why, strict=True) if w))

@@ -56,7 +56,7 @@ FAMILIES: tuple[tuple[str, tuple[int, ...], tuple[str, ...]], ...] = (
 #: Keypoints that a mirror image exchanges: the lids'. The others have no partner; what the two halves of the
 #: mouth do is spread over all of them, so there only the mirrored recordings make left and right alike.
 PARTNERS = {11: 15, 15: 11, 13: 16, 16: 13}
-#: Channels whose two sides share one law. The gaze is worse off with one (.88 instead of .94 for eyeLookDown).
+#: Channels whose two sides share one law. The gaze is worse off with one: .88 for eyeLookDown, not .94.
 ONE_LAW = ("eyeBlink",)
 #: MediaPipe's score where ARKit's is 1.
 FULL = {"eyeBlink": 0.75}
@@ -91,7 +91,8 @@ def pose_of(motion: Motion) -> np.ndarray:
 
 @dataclass
 class Sample:
-    """A recording as numbers: inputs (n,39), pose (n,6), scores (n,52)."""
+    """A recording as numbers: inputs (n,39), pose (n,6), scores (n,52), gaze (n,4) where it was measured;
+    neutral (39,) and rest (52,): inputs and scores of its calmest frames."""
 
     clip: str
     engine: str
@@ -99,6 +100,7 @@ class Sample:
     x: np.ndarray
     pose: np.ndarray
     scores: np.ndarray
+    gaze: np.ndarray | None
     neutral: np.ndarray = field(default_factory=lambda: np.zeros(0))
     rest: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
@@ -112,6 +114,7 @@ class Sample:
             inputs_of(recording.motion),
             pose_of(recording.motion),
             scores,
+            None if recording.motion.gaze is None else recording.motion.gaze.reshape(-1, 4),
         )
         calm = calmest(scores[:, [INDEX[name] for name in CALM_BY]].sum(axis=1))
         sample.neutral, sample.rest = sample.x[calm].mean(axis=0), scores[calm].mean(axis=0)
