@@ -25,7 +25,10 @@ class Engine(Protocol):
     native_resolution: bool
     wants_landmarks: bool
     wants_mouths: bool
-    landmark_count: int
+
+    @property
+    def landmark_count(self) -> int:
+        """How many landmarks `refine` gives."""
 
     def refine(self, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """picture (h,w,3) uint8 RGB, MediaPipe's landmarks (478,3) in its pixels -> the landmarks that crops
