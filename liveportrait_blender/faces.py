@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import inputs, paths, runtime, thumbnails
+from . import inputs, paths, pump, runtime, thumbnails
 from .client import BackendError
 from .names import UserError
 
@@ -36,6 +36,7 @@ class Found:
     asking: bool = False
     faces: list[Face] = field(default_factory=list)
     error: str = ""
+    params: dict[str, Any] | None = None  # what is still to be asked
 
 
 _found: dict[str, Found] = {"source": Found(), "driving": Found()}
@@ -79,10 +80,34 @@ def params(context: Any, role: str) -> dict[str, Any]:
 
 
 def ask(context: Any, role: str) -> None:
-    """Ask for the faces; they are there some time later. Raises UserError."""
-    asked = params(context, role)
+    """Ask for the faces as soon as there is a connection; the answer comes later. Raises UserError."""
+    found = Found(chosen(context, role), asking=True)
+    found.params = params(context, role)
     runtime.session.ensure()
-    found = _found[role] = Found(chosen(context, role), asking=True)
+    _found[role] = found
+    if look not in pump.watchers:
+        pump.watchers.append(look)
+    pump.start()
+
+
+def look() -> None:
+    """Ask what waits for a connection; called by the pump until nothing does."""
+    state = runtime.session.state
+    for role, found in _found.items():
+        if found.params is None:
+            continue
+        if state.up:
+            _send(found, role)
+        elif state.kind in ("failed", "stopped"):
+            found.params, found.asking = None, False
+            found.error = f"{state.sentence} {state.hint}".strip()
+            thumbnails.redraw()
+    if all(found.params is None for found in _found.values()) and look in pump.watchers:
+        pump.watchers.remove(look)
+
+
+def _send(found: Found, role: str) -> None:
+    asked, found.params = found.params, None
     replies: list[Any] = []
 
     def answered(result: Mapping[str, Any] | None, error: BackendError | None) -> None:

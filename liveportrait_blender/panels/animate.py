@@ -20,17 +20,17 @@ class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
         big = layout.column()
         big.scale_y = 1.5
         big.operator("liveportrait.animate", icon="RENDER_ANIMATION")
-        why, fix = runtime.missing()
-        if not why:
+        running = [job for job in context.window_manager.liveportrait.jobs if job.state in RUNNING_STATES]
+        why = runtime.missing()[0]  # the first row of the tab says it, with its fix
+        if not why and not running:
             why = requests.missing(context, needs_driving=not requests.has_controls(context.scene))
-        if why:
-            blocked(layout, context, why, fix)
-        else:
-            layout.operator("liveportrait.preview_clip", icon="PLAY")
-        jobs = context.window_manager.liveportrait.jobs
-        for job in [job for job in jobs if job.state in RUNNING_STATES][:1]:
+            if why:
+                blocked(layout, context, why)
+        for job in running[:1]:
             progress(layout, job)
-        last_job(layout, context, jobs)
+        if not why and not running:
+            layout.operator("liveportrait.preview_clip", icon="PLAY")
+        last_job(layout, context, context.window_manager.liveportrait.jobs)
         column = layout.column()
         split(column)
         column.prop(settings, "result_kind")

@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import inputs, live_preview, requests, runtime
+from .. import inputs, live_preview, requests
 from ..operators.presets import LIVEPORTRAIT_PT_expression_presets
 from ..properties import controls
 from .layout import Subpanel, blocked, trouble
@@ -32,10 +32,9 @@ class LIVEPORTRAIT_PT_controls(Subpanel, Panel):
         big = layout.column()
         big.scale_y = 1.3
         big.operator("liveportrait.render_controls", icon="RENDER_ANIMATION")
-        why, fix = runtime.missing()
-        why = why or inputs.source_missing(context)
+        why = inputs.source_missing(context)
         if why:
-            blocked(layout, context, why, fix)
+            blocked(layout, context, why)
         elif not requests.has_controls(context.scene):
             blocked(layout, context, "Move or key a slider to have frames to render")
 

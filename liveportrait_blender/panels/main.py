@@ -5,7 +5,8 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .layout import ROOT, Sidebar, trouble
+from .. import runtime
+from .layout import ROOT, Sidebar, blocked, trouble, wrapped
 
 ICONS = {
     "stopped": "RADIOBUT_OFF",
@@ -22,14 +23,18 @@ class LIVEPORTRAIT_PT_main(Sidebar, Panel):
     bl_idname = ROOT
 
     def draw(self, context: Any) -> None:
-        from .. import runtime
-
         state = runtime.session.state
-        if state.kind in ("failed", "silent"):
-            trouble(self.layout, context, state.sentence, state.hint, getattr(state, "fix", ""))
-            return
-        row = self.layout.row()
-        row.label(text=state.sentence.rstrip("."), icon=ICONS.get(state.kind, "BLANK1"))
+        why, fix = runtime.missing()
+        if why:
+            blocked(self.layout, context, why, fix)
+        elif state.kind in ("failed", "silent"):
+            trouble(self.layout, context, state.sentence, state.hint, state.fix)
+        elif state.kind == "stopped":
+            wrapped(self.layout, "The backend starts when it is needed", context, ICONS["stopped"])
+        elif state.kind == "busy":
+            wrapped(self.layout, f"Working: {state.sentence}", context, ICONS["busy"])
+        else:
+            wrapped(self.layout, state.sentence.rstrip("."), context, ICONS.get(state.kind, "BLANK1"))
 
 
 CLASSES = (LIVEPORTRAIT_PT_main,)
