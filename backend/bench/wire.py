@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What this machine's sockets can do at the moment: the same bytes without the backend around them.
 
-`python -m backend.bench.wire websockets|socket SIZE COUNT` sends COUNT messages of SIZE bytes to each client.
+`python -m backend.bench.wire websockets|socket SIZE COUNT` sends COUNT messages of SIZE bytes to each client,
+and over websockets takes as many from it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,29 @@ def rate(kind: str, size: int, count: int, repeats: int = 3) -> float:
         process.communicate()
 
 
+def upload_rate(size: int, count: int, repeats: int = 3) -> float:
+    """MB/s from this process to another over websockets, the best of some."""
+    command = [sys.executable, "-m", "backend.bench.wire", "websockets", str(size), str(count)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    try:
+        assert process.stdout is not None
+        port, content = int(process.stdout.readline()), os.urandom(size)
+        times = []
+        for _ in range(repeats):
+            with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None) as client:
+                client.recv()
+                began = time.perf_counter()
+                for _ in range(count):
+                    client.send(content)
+                client.send("end")
+                client.recv()
+                times.append(time.perf_counter() - began)
+        return size * count / 1e6 / min(times)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def _over_websocket(port: int) -> float:
     with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, max_size=None) as client:
         client.recv()
@@ -58,8 +82,9 @@ async def _serve_websockets(size: int, count: int) -> None:
 
     async def send(client: ServerConnection) -> None:
         await client.send("ready")
-        await client.recv()
-        for _ in range(count):
+        while isinstance(said := await client.recv(), bytes):
+            pass
+        for _ in range(count if said == "go" else 0):
             await client.send(content)
         await client.send("end")
 

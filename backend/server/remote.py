@@ -205,14 +205,23 @@ def capture(
     cancel: Cancel | None,
 ) -> dict[str, Any]:
     """As pipeline.capture_to_file."""
-    if output.suffix.lower() != ".npz":
-        raise InputError(f"Cannot write {output.name}.", "With --server give a name that ends in .npz.")
+    form = output.suffix.lower().removeprefix(".")
+    if form not in ("npz", "pkl"):
+        raise InputError(
+            f"Cannot write {output.name}.", "Give a name that ends in .npz, or .pkl for a template."
+        )
     check_writable(output.parent)
     with connected(url) as remote:
         asked = {"driving": remote.input(driving), "options": _options(options), "keep_mouth": keep_mouth}
         make_folder(output.parent)
         job = remote.ask("motion.capture", asked)["job"]
-        return remote.carry_out(job, output.parent, {"motion.npz": output}, progress, cancel)
+        names = {f"motion.{form}": output}
+        told = remote.carry_out(job, output.parent, names, progress, cancel)
+        if form == "pkl":
+            asked = {"motion": {"sha256": told["sha256"]}, "format": "pkl"}
+            job = remote.ask("motion.convert", asked)["job"]
+            remote.carry_out(job, output.parent, names, progress, cancel)
+        return told
 
 
 def _options(options: Options) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend.cli import main
+from backend.library import load_library
 from backend.motion_files import load_motion
 from tests.contract.serving import TOKEN, Running
 
@@ -43,6 +44,18 @@ def test_a_clip_and_a_motion(server: Running, portrait: Path, tmp_path: Path) ->
     assert len(load_motion(tmp_path / "m.npz")) == 1
     assert main(["render", str(portrait), str(tmp_path / "m.npz"), "-o", str(tmp_path / "r"), *there]) == 0
     assert (tmp_path / "r" / "000000.png").is_file()
+
+
+def test_a_template_and_controls_alone(server: Running, portrait: Path, tmp_path: Path) -> None:
+    there = ["--server", server.url]
+    assert main(["capture", "nod", "-o", str(tmp_path / "nod.pkl"), *there]) == 0
+    assert (tmp_path / "nod.pkl").read_bytes()[:1] == b"\x80"
+    assert len(load_motion(tmp_path / "nod.pkl")) == len(load_library("nod"))
+    assert [path.name for path in tmp_path.iterdir()] == ["nod.pkl"]
+    for name, flags in (("here", []), ("there", there)):
+        assert main(["animate", str(portrait), "-o", str(tmp_path / name), "--smile", "0.8", *flags]) == 0
+    assert (tmp_path / "here" / "000000.png").read_bytes() == (tmp_path / "there" / "000000.png").read_bytes()
+    assert main(["capture", "nod", "-o", str(tmp_path / "nod.txt"), *there]) == 2
 
 
 @pytest.mark.parametrize(
