@@ -140,16 +140,19 @@ def objects_with(image: Any) -> list[Any]:
     ]
 
 
+def is_plane_of(owner: Any, image: Any) -> bool:
+    """Whether an object is a plane as it was made for an image, its shape untouched."""
+    if owner.type != "MESH" or len(owner.data.vertices) != 4:
+        return False
+    places = [tuple(vertex.co) for vertex in owner.data.vertices]
+    pairs = zip(places, corners(half_width(image)))
+    return all(abs(a - b) < 1e-5 for place, corner in pairs for a, b in zip(place, corner))
+
+
 def fit_planes(before: Any, after: Any) -> None:
     """Give planes that were made in the shape of one image that of another; any other mesh stays as it is."""
-    old, new = half_width(before), half_width(after)
-    if abs(old - new) < 1e-6:
-        return
-    for mesh in {owner.data for owner in objects_with(before) if owner.type == "MESH"}:
-        places = [tuple(vertex.co) for vertex in mesh.vertices]
-        if len(places) == 4 and all(
-            abs(a - b) < 1e-5 for place, corner in zip(places, corners(old)) for a, b in zip(place, corner)
-        ):
-            for vertex, corner in zip(mesh.vertices, corners(new)):
-                vertex.co = corner
-            mesh.update()
+    new = half_width(after)
+    for mesh in {owner.data for owner in objects_with(before) if is_plane_of(owner, before)}:
+        for vertex, corner in zip(mesh.vertices, corners(new)):
+            vertex.co = corner
+        mesh.update()

@@ -7,6 +7,7 @@ what it has rendered of it, and a picture that changed is another file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 import uuid
@@ -16,13 +17,20 @@ from typing import Any
 
 import bpy
 
-from . import compat, paths
+from . import compat, preferences
 from .names import UserError
 
+LIMIT = 1 << 30  # bytes that they may take
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # what the backend reads
-CACHE = ("cache", "pictures")
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAGICS = {PNG_MAGIC: ".png", b"\xff\xd8\xff": ".jpg"}
+
+
+def folder() -> Path:
+    """Where they lie."""
+    place = preferences.cache_folder() / "pictures"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def file_of(image: Any, scene: Any = None) -> Path:
@@ -90,7 +98,7 @@ def clipboard_file(context: Any) -> Path:
 def kept(data: bytes, suffix: str) -> Path:
     """The file of the cache that holds `data`. Raises UserError where it cannot be written."""
     try:
-        path = paths.user_folder(*CACHE) / f"{hashlib.sha256(data).hexdigest()}{suffix}"
+        path = folder() / f"{hashlib.sha256(data).hexdigest()}{suffix}"
         if not path.is_file() or path.stat().st_size != len(data):
             temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
             try:
@@ -98,11 +106,28 @@ def kept(data: bytes, suffix: str) -> Path:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
+            _forget(path.parent)
         else:
             path.touch()  # the cache forgets what was not used for long
     except OSError as error:
         raise UserError(f"The cache cannot be written: {error.strerror}.", "Free some space.") from error
     return path
+
+
+def _forget(place: Path) -> None:
+    """Remove the pictures that were not used the longest until the rest is within the limit."""
+    found = []
+    for entry in place.iterdir():
+        with contextlib.suppress(OSError):
+            facts = entry.stat()
+            found.append((facts.st_mtime_ns, facts.st_size, entry))
+    used = sum(size for _, size, _ in found)
+    for _, size, entry in sorted(found)[:-1]:
+        if used <= LIMIT:
+            return
+        with contextlib.suppress(OSError):
+            entry.unlink()
+            used -= size
 
 
 def encode_png(rows: Any) -> bytes:
@@ -163,7 +188,7 @@ def _encoded(image: Any) -> bytes:
 def _rendered(image: Any, scene: Any) -> Path:
     """The Render Result, which has no pixels for Python: Blender writes it as it is shown."""
     settings = scene.render.image_settings
-    path = paths.user_folder(*CACHE) / f"render-{uuid.uuid4().hex}.png"
+    path = folder() / f"render-{uuid.uuid4().hex}.png"
     try:
         with compat.written_as_png(settings):
             image.save_render(str(path), scene=scene)

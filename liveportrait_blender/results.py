@@ -10,16 +10,18 @@ takes the old one's place everywhere: what fails or is cancelled changes nothing
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import image_plane, paths, sound
+from . import image_plane, paths, recipes, sound
 from .names import UserError
 
 FOLDER = "liveportrait"  # beside the .blend
@@ -88,7 +90,7 @@ def new_folder(context: Any, name: str) -> Path:
     for root in roots:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            return _made(root, wanted)
+            return make_folder(root, wanted)
         except OSError as error:
             fault = error
     assert fault is not None
@@ -105,7 +107,8 @@ def folder_name(name: str) -> str:
     return f"_{plain}" if RESERVED.fullmatch(plain) else plain or "result"
 
 
-def _made(root: Path, name: str) -> Path:
+def make_folder(root: Path, name: str) -> Path:
+    """A new folder of about that name. Raises OSError."""
     number = 1
     while True:
         folder = root / (name if number == 1 else f"{name}_{number:03d}")
@@ -139,11 +142,19 @@ def all_results() -> list[Any]:
 def of_object(owner: Any) -> Any:
     """The image of the result that an object shows, or None. Cheap: for draw and poll."""
     for slot in getattr(owner, "material_slots", ()):
-        tree = slot.material.node_tree if slot.material else None
-        for node in tree.nodes if tree else ():
-            image = getattr(node, "image", None)
-            if image is not None and image.liveportrait.is_result:
-                return image
+        found = of_material(slot.material)
+        if found is not None:
+            return found
+    return None
+
+
+def of_material(material: Any) -> Any:
+    """The image of the result that a material shows, or None."""
+    tree = material.node_tree if material else None
+    for node in tree.nodes if tree else ():
+        image = getattr(node, "image", None)
+        if image is not None and image.liveportrait.is_result:
+            return image
     return None
 
 
@@ -158,13 +169,22 @@ def active(context: Any) -> Any:
 
 def folder_of(image: Any) -> Path:
     """The folder that an image's frames lie in."""
-    return Path(bpy.path.abspath(image.filepath, library=image.library)).parent
+    return Path(os.path.normpath(bpy.path.abspath(image.filepath, library=image.library))).parent
 
 
 def outside(image: Any) -> bool:
     """Whether a result would stay behind when the .blend and its folder are moved or sent. Cheap."""
     path = image.filepath
-    return not path.startswith("//") or path.startswith(("//..", "//\\.."))
+    if not path.startswith("//") or path.startswith(("//..", "//\\..")):
+        return True
+    # A .blend in the home folder has the user folder below it.
+    return folder_of(image).is_relative_to(_user_root(os.environ.get("LIVEPORTRAIT_USER_FOLDER", "")))
+
+
+@cache
+def _user_root(_override: str) -> Path:
+    """Where results of files without a place lie; remembered, since draw asks."""
+    return Path(os.path.normpath(paths.user_folder(USER_FOLDER)))
 
 
 def scene_of(landing: Landing) -> Any:
@@ -206,7 +226,7 @@ def land(context: Any, landing: Landing) -> Landed:
         image = image_plane.load_sequence(folder, landing.name)
     except RuntimeError as error:
         raise UserError(f"The frames in {folder} cannot be read.", "Animate again.") from error
-    _remember(image, landing, frames)
+    recipes.remember(image, landing, frames)
     if before is not None:
         owner = _replace(before, image)
     elif landing.kind == "IMAGES":
@@ -216,37 +236,17 @@ def land(context: Any, landing: Landing) -> Landed:
         material = image_plane.portrait_material(landing.name, image, frames, landing.start_frame)
         if landing.kind == "OBJECT":
             owner = target
-            image_plane.put_on(owner, material)
+            image.liveportrait.material_before = image_plane.put_on(owner, material)
         else:
             owner = _add_plane(context, scene, landing, image, material)
     return Landed(image, owner, _hear(scene, image, landing, frames))
-
-
-def _remember(image: Any, landing: Landing, frames: int) -> None:
-    said = image.liveportrait
-    said.is_result = True
-    said.frames, said.start_frame, said.kind = frames, landing.start_frame, landing.kind
-    said.fps = float(landing.result.get("fps") or 0.0)
-    said.source, said.driving = landing.source, landing.driving
-    said.recipe, said.summary = json.dumps(landing.recipe), json.dumps(landing.result)
-    if landing.result:
-        _write_summary(folder_of(image), landing.result)
-
-
-def _write_summary(folder: Path, result: Mapping[str, Any]) -> None:
-    """result.json beside the frames, as the command line writes it; that it is missing harms nothing."""
-    try:
-        path = folder / "result.json"
-        if not path.exists():
-            path.write_text(json.dumps(result, indent=1, ensure_ascii=False), "utf-8")
-    except OSError:
-        pass
 
 
 def _replace(before: Any, image: Any) -> Any:
     """Let a result take the place of another everywhere: an object that shows it, or None."""
     said, name = image.liveportrait, before.name
     said.kind, said.strip = before.liveportrait.kind, before.liveportrait.strip
+    said.material_before = before.liveportrait.material_before
     for _, node in image_plane.texture_nodes(before):
         image_plane.set_timing(node.image_user, said.frames, said.start_frame)
     image_plane.fit_planes(before, image)

@@ -48,5 +48,19 @@ def put(
     return strip
 
 
+def remove(name: str) -> None:
+    """Take the sound strip of that name out of the sequencer that has it, and its sound with the last one."""
+    for scene in bpy.data.scenes:
+        if not name or not scene.sequence_editor:
+            continue
+        strips = compat.strips(scene.sequence_editor)
+        strip = strips.get(name)
+        if strip is not None and strip.type == "SOUND":
+            used = strip.sound
+            strips.remove(strip)
+            if used is not None and not used.users:
+                bpy.data.sounds.remove(used)
+
+
 def _same(one: str, other: str) -> bool:
     return Path(bpy.path.abspath(one)).resolve() == Path(bpy.path.abspath(other)).resolve()

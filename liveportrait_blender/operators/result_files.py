@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators on the files of results: bring them along, send them, clean up, show the folder."""
+
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.props import StringProperty
+from bpy.types import Operator
+
+from .. import result_files, results, sending
+from ..names import UserError
+from .result import has_result
+
+
+class LIVEPORTRAIT_OT_move_results(Operator):
+    # Files do not come back with undo, so this is no step of it; what undo brings back is led to them.
+    bl_idname = "liveportrait.move_results"
+    bl_label = "Move Results Beside the File"
+    bl_description = "Bring the pictures of all results into the folder of the file, so that they go with it"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        if not result_files.outside():
+            cls.poll_message_set("All results lie beside the file")
+            return False
+        if not bpy.data.filepath:
+            cls.poll_message_set("Save the file first")
+            return False
+        return True
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self, width=420)
+
+    def draw(self, context: Any) -> None:
+        count = len(result_files.outside())
+        what = "1 result lies" if count == 1 else f"{count} results lie"
+        self.layout.label(text=f"{what} outside the folder of this file.", icon="INFO")
+        place = Path(bpy.data.filepath).parent / results.FOLDER
+        self.layout.label(text=f"Bring them to {place}?", icon="BLANK1")
+
+    def execute(self, context: Any) -> set[str]:
+        try:
+            count = result_files.collect()
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{count} result{'' if count == 1 else 's'} moved; save the file to keep that")
+        return {"FINISHED"}
+
+
+class LIVEPORTRAIT_OT_pack_for_sending(Operator):
+    bl_idname = "liveportrait.pack_for_sending"
+    bl_label = "Pack for Sending"
+    bl_description = (
+        "Write a zip that holds this file, with all that Blender can pack, and the results beside it; "
+        "the open file stays as it is"
+    )
+
+    filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_glob: StringProperty(default="*.zip", options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        if not results.all_results():
+            cls.poll_message_set("There is no result yet")
+            return False
+        return True
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        name = Path(bpy.data.filepath).stem or "untitled"
+        self.filepath = str(Path(bpy.path.abspath("//") or Path.home()) / f"{name}.zip")
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: Any) -> set[str]:
+        if not self.filepath:
+            self.report({"ERROR"}, "No file is named. Give a filepath.")
+            return {"CANCELLED"}
+        target = Path(bpy.path.abspath(self.filepath)).with_suffix(".zip")
+        try:
+            left_out = sending.pack(target)
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if left_out:
+            names = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+            self.report({"WARNING"}, f"{target.name} is written, without {names}")
+        else:
+            self.report({"INFO"}, f"{target.name} is written, {target.stat().st_size / 1e6:.1f} MB")
+        return {"FINISHED"}
+
+
+class LIVEPORTRAIT_OT_remove_unused_results(Operator):
+    bl_idname = "liveportrait.remove_unused_results"
+    bl_label = "Remove Unused Results"
+    bl_description = "Remove the pictures of replaced, undone and failed results beside the file"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        if not bpy.data.filepath:
+            cls.poll_message_set("Save the file first")
+        return bool(bpy.data.filepath)
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        if result_files.why_not_clean() or not result_files.unused():
+            return self.execute(context)
+        return context.window_manager.invoke_props_dialog(self, width=420)
+
+    def draw(self, context: Any) -> None:
+        folders = result_files.unused()
+        column = self.layout.column(align=True)
+        column.label(text="Remove these folders? Undo cannot bring them back.", icon="ERROR")
+        for folder in folders[:10]:
+            column.label(text=folder.name, icon="FILE_FOLDER", translate=False)
+        if len(folders) > 10:
+            column.label(text=f"and {len(folders) - 10} more", icon="BLANK1")
+
+    def execute(self, context: Any) -> set[str]:
+        why = result_files.why_not_clean()
+        if why:
+            self.report({"WARNING"}, f"{why}.")
+            return {"CANCELLED"}
+        folders = result_files.unused()
+        freed = sum(result_files.remove(folder) for folder in folders)
+        count = f"{len(folders)} unused result{'' if len(folders) == 1 else 's'}"
+        self.report({"INFO"}, f"{count} removed, {freed / 1e6:.1f} MB are free")
+        return {"FINISHED"}
+
+
+class LIVEPORTRAIT_OT_show_result_folder(Operator):
+    bl_idname = "liveportrait.show_result_folder"
+    bl_label = "Show Folder"
+    bl_description = "Open the folder with the result's pictures"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return has_result(cls, context)
+
+    def execute(self, context: Any) -> set[str]:
+        folder = results.folder_of(results.active(context))
+        if not folder.is_dir():
+            self.report({"ERROR"}, f"The folder is not there: {folder}. Put it back, or animate again.")
+            return {"CANCELLED"}
+        return bpy.ops.wm.path_open(filepath=str(folder))
+
+
+CLASSES = (
+    LIVEPORTRAIT_OT_move_results,
+    LIVEPORTRAIT_OT_pack_for_sending,
+    LIVEPORTRAIT_OT_remove_unused_results,
+    LIVEPORTRAIT_OT_show_result_folder,
+)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of results: brought beside the .blend, removed, sent away.
+
+Undo does not know files. So nothing that it may bring back is removed without being asked for, and where
+files were moved, what undo brings back is led to their new place (`relink_moved`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.app.handlers import persistent
+
+from . import image_plane, paths, results, runtime, sound
+from .names import UserError
+
+OURS = re.compile(r"\d{6,}\.png|motion(_\d+)?\.npz|result\.json|source\.\w+|\..*\.(tmp|part)")
+
+log = logging.getLogger(__name__)
+_moved: dict[str, str] = {}  # folders, in this session
+_offered: set[str] = set()  # of .blend files
+
+
+def outside() -> list[Any]:
+    """The results that do not lie with the .blend. Cheap: for draw and poll."""
+    return [image for image in results.all_results() if image.library is None and results.outside(image)]
+
+
+def collect() -> int:
+    """Bring all results that lie elsewhere into the folder beside the saved .blend: how many.
+
+    What lies in the user folder is moved; anything else may belong to another .blend too and is copied.
+    Raises UserError; results that were brought before it stay.
+    """
+    if not bpy.data.filepath:
+        raise UserError("The file has no place yet.", "Save it first.", "wm.save_mainfile")
+    count = 0
+    for image in outside():
+        folder = results.folder_of(image)
+        if not folder.is_dir():
+            raise UserError(
+                f'The frames of "{image.name}" are not there: {folder}.', "Put them back, or animate again."
+            )
+        target = _moved.get(str(folder))
+        if target is None or not Path(target).is_dir():
+            target = str(_bring(folder))
+        _relink(image, Path(target))
+        count += 1
+    return count
+
+
+def _bring(folder: Path) -> Path:
+    """Move or copy a result's folder beside the .blend: its new place. Raises UserError, leaving the old."""
+    root = Path(bpy.data.filepath).parent / results.FOLDER
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        target = results.make_folder(root, folder.name)
+        try:
+            for entry in sorted(folder.iterdir()):
+                if entry.is_file() and OURS.fullmatch(entry.name):
+                    shutil.copy2(entry, target / entry.name)
+        except OSError:
+            remove(target)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"The frames cannot be brought to {root}: {error.strerror}.",
+            "Free some space, or save the file somewhere else.",
+        ) from error
+    if folder.is_relative_to(paths.user_folder(results.USER_FOLDER)):
+        _moved[str(folder)] = str(target)
+        remove(folder)
+    return target
+
+
+def _relink(image: Any, folder: Path) -> None:
+    """Let an image, with the timing of all that show it, find its frames in another folder."""
+    said = image.liveportrait
+    old = str(results.folder_of(image))
+    image.filepath = image_plane.relative_path(folder / image_plane.FIRST)
+    if said.source.startswith(old):
+        said.source = str(folder) + said.source[len(old) :]
+
+
+@persistent
+def relink_moved(*_: Any) -> None:
+    """After undo and redo: what was moved meanwhile is where it is now."""
+    if not _moved:
+        return
+    for image in results.all_results():
+        target = _moved.get(str(results.folder_of(image)))
+        if target and Path(target).is_dir():
+            _relink(image, Path(target))
+
+
+@persistent
+def offer_to_collect(*_: Any) -> None:
+    """After the first save of a file with results elsewhere, ask whether they shall come along."""
+    path = bpy.data.filepath
+    if not path or path in _offered or not outside():
+        return
+    _offered.add(path)
+    if bpy.app.background:
+        return
+    with contextlib.suppress(RuntimeError):  # no window to ask in: the panel says it
+        bpy.ops.liveportrait.move_results("INVOKE_DEFAULT")
+
+
+def remove(folder: Path) -> int:
+    """Remove a result's own files, and the folder if nothing else is in it: bytes that were freed."""
+    freed = 0
+    for entry in list(folder.iterdir()) if folder.is_dir() else []:
+        if entry.is_file() and OURS.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                size = entry.stat().st_size
+                entry.unlink()
+                freed += size
+    with contextlib.suppress(OSError):  # not empty: somebody else's files
+        folder.rmdir()
+    return freed
+
+
+def why_not_clean() -> str:
+    """Why unused results cannot be told from used ones, "" if they can. Looks at the .blend's folder."""
+    if not bpy.data.filepath:
+        return "Save the file first"
+    if len(list(Path(bpy.data.filepath).parent.glob("*.blend"))) > 1:
+        return "Other .blend files in this folder may show them"
+    return ""
+
+
+def unused() -> list[Path]:
+    """Folders beside the .blend with results that it does not show: replaced, undone or failed ones.
+
+    Those that jobs are writing are not among them.
+    """
+    root = Path(bpy.data.filepath).parent / results.FOLDER
+    if why_not_clean() or not root.is_dir():
+        return []
+    used = {results.folder_of(image).resolve() for image in results.all_results()}
+    used |= {record.folder.resolve() for record in runtime.session.jobs if not record.settled}
+    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.is_symlink()]
+    return [folder for folder in folders if folder.resolve() not in used and is_result(folder)]
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a job writes."""
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return False
+    return all(OURS.fullmatch(name) for name in names)
+
+
+def delete(image: Any, files: bool) -> str:
+    """Take a result out of the file, with its planes, materials and sound: its name. An object that it was
+    put on gets its own material back.
+
+    files: remove its pictures from the disk too, if they lie beside this .blend or in the user folder.
+    """
+    name, folder, said = image.name, results.folder_of(image), image.liveportrait
+    before, strip = said.material_before, said.strip
+    materials = [one for one in bpy.data.materials if results.of_material(one) == image]
+    for owner in image_plane.objects_with(image):
+        if said.kind == "PLANE" and image_plane.is_plane_of(owner, image):
+            mesh = owner.data
+            bpy.data.objects.remove(owner)
+            if not mesh.users:
+                bpy.data.meshes.remove(mesh)
+            continue
+        for slot in owner.material_slots:
+            if slot.material in materials:
+                slot.material = before
+    for material in materials:
+        if not material.users:
+            bpy.data.materials.remove(material)
+    sound.remove(strip)
+    bpy.data.images.remove(image)
+    if files and _may_remove(folder):
+        remove(folder)
+    return name
+
+
+def _may_remove(folder: Path) -> bool:
+    homes = [paths.user_folder(results.USER_FOLDER)]
+    if bpy.data.filepath:
+        homes.append(Path(bpy.data.filepath).parent / results.FOLDER)
+    return any(folder.parent == home for home in homes) and is_result(folder)
+
+
+HANDLERS = {
+    "save_post": offer_to_collect,
+    "undo_post": relink_moved,
+    "redo_post": relink_moved,
+}
+
+
+def register() -> None:
+    for name, handler in HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    for name, handler in HANDLERS.items():
+        handlers = getattr(bpy.app.handlers, name)
+        if handler in handlers:
+            handlers.remove(handler)
+    _moved.clear()
+    _offered.clear()

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of results: brought beside the .blend, sent away, cleaned up; nothing is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from tests.blender.frames import landed, look_at, picture, rendered, write_frames, write_png, write_tone
+
+
+def save(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    return path
+
+
+def result(name: str = "anna", count: int = 3, seed: int = 0, **more):
+    from liveportrait_blender import results
+
+    folder = results.new_folder(bpy.context, name)
+    pictures = write_frames(folder, count, (16, 16), seed=seed)
+    return landed(folder, name=name, **more), pictures
+
+
+def only():
+    from liveportrait_blender import results
+
+    (image,) = results.all_results()
+    return image
+
+
+def folder_of(image) -> Path:
+    return Path(bpy.path.abspath(image.filepath)).parent
+
+
+def shows(pictures: list[np.ndarray], tmp_path: Path) -> bool:
+    scene = bpy.context.scene
+    shown = [rendered(scene, 1 + k, tmp_path / "r.png")[:, :, :3].astype(int) for k in range(len(pictures))]
+    return all(np.abs(a - b).max() <= 1 for a, b in zip(shown, pictures))
+
+
+def test_an_unsaved_files_results_move_beside_it_and_undo_still_finds_them(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import result_files
+
+    made, pictures = result()
+    owner = made.owner
+    look_at(owner, bpy.context.scene, (16, 16))
+    before = folder_of(only())
+    assert before.is_relative_to(tmp_path / "user-folder") and len(result_files.outside()) == 1
+    with pytest.raises(RuntimeError, match="Save the file first"):
+        bpy.ops.liveportrait.move_results()
+    save(tmp_path / "film" / "film.blend")
+    assert len(result_files.outside()) == 1
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.liveportrait.move_results()
+    assert only().filepath.startswith("//liveportrait") and not result_files.outside()
+    assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna"
+    assert not before.exists()
+    assert shows(pictures, tmp_path)
+    bpy.context.object.location.x += 1
+    bpy.ops.ed.undo_push(message="moved the plane")
+    bpy.ops.ed.undo()  # to before the move, whose folder is no more
+    assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna"
+    assert shows(pictures, tmp_path)
+
+
+def test_saved_elsewhere_under_another_name_results_are_copied(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import result_files
+
+    save(tmp_path / "a" / "film.blend")
+    _, pictures = result()
+    save(tmp_path / "a" / "film.blend")
+    save(tmp_path / "b" / "film.blend")
+    assert len(result_files.outside()) == 1
+    bpy.ops.liveportrait.move_results()
+    assert folder_of(only()) == tmp_path / "b" / "liveportrait" / "anna"
+    assert len(list((tmp_path / "a" / "liveportrait" / "anna").glob("*.png"))) == 3
+    save(tmp_path / "b" / "film.blend")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a" / "film.blend"))
+    look_at(bpy.data.objects["anna"], bpy.context.scene, (16, 16))
+    assert shows(pictures, tmp_path)
+
+
+def test_missing_frames_stop_the_move_with_one_sentence(addon, tmp_path: Path) -> None:
+    result()
+    save(tmp_path / "film.blend")
+    shutil.rmtree(folder_of(only()))
+    with pytest.raises(RuntimeError, match='frames of "anna" are not there'):
+        bpy.ops.liveportrait.move_results()
+
+
+def test_packed_for_sending_it_opens_on_another_machine(addon, tmp_path: Path) -> None:
+    """Pictures that Blender can pack are inside, results beside; the open file is as it was."""
+    wood = write_png(tmp_path / "textures" / "wood.png", picture(7))
+    tone = write_tone(tmp_path / "tone.wav", 1)
+    _, first = result("anna")
+    _, second = result("anna", seed=50)  # in the user folder, of the same name
+    save(tmp_path / "home" / "film.blend")
+    three, third = result("anna", seed=90)
+    look_at(three.owner, bpy.context.scene, (16, 16))
+    texture = bpy.data.images.load(str(wood))
+    texture.use_fake_user = True
+    if bpy.app.version >= (4, 4, 0):
+        bpy.data.sounds.load(str(tone)).use_fake_user = True
+    painted = bpy.data.images.load(str(write_png(tmp_path / "painted.png", picture(8))))
+    painted.pixels[0] = 0.25
+    painted.use_fake_user = True
+    stroke = painted.pixels[0]
+    paths = {image.name: image.filepath for image in bpy.data.images}
+    with_warning = bpy.ops.liveportrait.pack_for_sending(filepath=str(tmp_path / "send"))
+    assert with_warning == {"FINISHED"}
+    assert {image.name: image.filepath for image in bpy.data.images} == paths
+    assert texture.packed_file is None and painted.is_dirty and painted.pixels[0] == stroke
+    assert shows(third, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.zip")) == ["send.zip"]
+    assert not list(tmp_path.glob(".*"))
+
+    with zipfile.ZipFile(tmp_path / "send.zip") as archive:
+        assert all(name.startswith("film/") and ".." not in name for name in archive.namelist())
+        archive.extractall(tmp_path / "other machine")
+    for folder in ("textures", "home", "user-folder"):
+        shutil.rmtree(tmp_path / folder)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "other machine" / "film" / "film.blend"))
+    assert bpy.data.images["wood.png"].packed_file is not None
+    if bpy.app.version >= (4, 4, 0):
+        assert bpy.data.sounds[0].packed_file is not None
+    for name, pictures in (("anna", first), ("anna.001", second), ("anna.002", third)):
+        for other in bpy.data.objects:
+            other.hide_render = other.type == "MESH" and other.name != name
+        assert shows(pictures, tmp_path), name
+
+
+def test_what_cannot_go_along_is_named(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import sending
+
+    save(tmp_path / "film.blend")
+    result()
+    clip = write_png(tmp_path / "clip" / "f0001.png", picture(1))
+    bpy.data.movieclips.load(str(clip)).use_fake_user = True
+    assert sending.pack(tmp_path / "send.zip") == ["f0001.png"]
+
+
+def test_frames_that_are_missing_stop_packing(addon, tmp_path: Path) -> None:
+    save(tmp_path / "film.blend")
+    made, _ = result()
+    (folder_of(made.image) / "000001.png").unlink()
+    with pytest.raises(RuntimeError, match='"anna" has 1 of its 3 frames'):
+        bpy.ops.liveportrait.pack_for_sending(filepath=str(tmp_path / "send.zip"))
+    assert not list(tmp_path.glob("*.zip*"))
+
+
+def test_unused_results_are_removed_but_nothing_else(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import results
+
+    save(tmp_path / "film.blend")
+    made, _ = result("anna")
+    replaced = results.new_folder(bpy.context, "old")
+    write_frames(replaced, 2)
+    (replaced / "motion.npz").write_bytes(b"m")
+    hers = tmp_path / "liveportrait" / "my photos"
+    write_frames(hers, 1)
+    (hers / "readme.txt").write_text("mine")
+    bpy.ops.liveportrait.remove_unused_results()
+    assert not replaced.exists()
+    assert len(list(hers.iterdir())) == 2
+    assert len(list(folder_of(made.image).glob("*.png"))) == 3
+
+
+def test_with_two_blends_in_a_folder_nothing_counts_as_unused(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import results
+
+    save(tmp_path / "one.blend")
+    folder = results.new_folder(bpy.context, "of one")
+    write_frames(folder, 2)
+    landed(folder)
+    save(tmp_path / "one.blend")
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    save(tmp_path / "two.blend")
+    assert bpy.ops.liveportrait.remove_unused_results() == {"CANCELLED"}
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_deleting_takes_all_of_it(addon, files: bool, tmp_path: Path) -> None:
+    from liveportrait_blender import results
+
+    save(tmp_path / "film.blend")
+    before = {name: len(getattr(bpy.data, name)) for name in ("objects", "meshes", "materials", "images")}
+    made, _ = result()
+    folder = folder_of(made.image)
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.liveportrait.delete_result(files=files)
+    assert {name: len(getattr(bpy.data, name)) for name in before} == before
+    assert folder.exists() != files
+    if not files:
+        bpy.ops.ed.undo_push(message="after")
+        bpy.ops.ed.undo()
+        assert results.of_object(bpy.data.objects["anna"]).liveportrait.frames == 3
+
+
+def test_deleting_gives_an_object_its_material_back(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import results
+
+    save(tmp_path / "film.blend")
+    bpy.ops.mesh.primitive_plane_add()
+    target = bpy.context.object
+    paint = bpy.data.materials.new("paint")
+    target.data.materials.append(paint)
+    folder = results.new_folder(bpy.context, "anna")
+    write_frames(folder, 1)
+    landed(folder, kind="OBJECT", target=target.name, target_uid=target.session_uid)
+    assert target.active_material != paint
+    bpy.ops.liveportrait.delete_result()
+    assert target.active_material == paint and target.name in bpy.data.objects
+
+
+def test_pictures_elsewhere_are_never_deleted(addon, tmp_path: Path) -> None:
+    save(tmp_path / "home" / "film.blend")
+    folder = tmp_path / "archive" / "liveportrait" / "anna"
+    write_frames(folder, 2)
+    landed(folder)
+    bpy.ops.liveportrait.delete_result(files=True)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_linked_folder_is_not_emptied(addon, tmp_path: Path) -> None:
+    save(tmp_path / "film.blend")
+    write_frames(tmp_path / "precious", 2)
+    (tmp_path / "liveportrait").mkdir()
+    (tmp_path / "liveportrait" / "link").symlink_to(tmp_path / "precious", target_is_directory=True)
+    bpy.ops.liveportrait.remove_unused_results()
+    assert len(list((tmp_path / "precious").iterdir())) == 2
