@@ -75,7 +75,7 @@ def draw_control(layout: Any, settings: Any, name: str) -> None:
     if not switch:
         layout.prop(settings, name, slider=True)
         return
-    line = layout.row(align=True, heading=controls.title(row["label"]))
+    line = layout.row(align=True, heading=controls.short_label(row))
     line.prop(settings, switch, text="")
     value = line.row(align=True)
     value.active = getattr(settings, switch)

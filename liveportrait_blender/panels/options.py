@@ -11,6 +11,17 @@ from .layout import Subpanel, split
 
 PARENT = "LIVEPORTRAIT_PT_options"
 ORDER = ("motion", "crop", "driving crop", "clips as source", "choice", "engine")
+SHORT = {  # where the group already says the rest
+    "reference_frame": "Reference",
+    "source_smoothing": "Smoothing",
+    "crop_scale": "Scale",
+    "crop_x": "X",
+    "crop_y": "Y",
+    "driving_crop_scale": "Scale",
+    "driving_crop_x": "X",
+    "driving_crop_y": "Y",
+}
+UPSTREAM = {"driving_option", "observation_variance"}  # what upstream compatibility alone heeds
 LABELS = {"choice": "Faces, Frames and Sound", "crop": "Source Crop", "clips as source": "Clip as Source"}
 
 
@@ -51,16 +62,22 @@ class Group(Subpanel):
 def draw_option(layout: Any, settings: Any, row: Any) -> None:
     """One option, with what says whether its number counts."""
     name, beside = row["name"], options.companion(row)
+    label = SHORT.get(name, row["label"])
+    if name in UPSTREAM:
+        layout = layout.column()
+        layout.active = settings.compatibility == "upstream"
+    if name == "observation_variance":
+        label = f"Variance {settings.observation_variance:.2g}"  # its field has too few digits
     if row.get("words"):
         column = layout.column(align=True)
-        column.prop(settings, beside)
+        column.prop(settings, beside, text=label)
         if getattr(settings, beside) == options.VALUE:
             column.prop(settings, name, text=" ")
         return
     if not beside:
-        layout.prop(settings, name)
+        layout.prop(settings, name, text=label)
         return
-    line = layout.row(align=True, heading=row["label"])
+    line = layout.row(align=True, heading=label)
     line.prop(settings, beside, text="")
     value = line.row(align=True)
     value.active = getattr(settings, beside)

@@ -14,6 +14,16 @@ from ..paths import data_file
 
 DEGREES = "degrees"
 SMALL_WORDS = {"and", "to"}
+# Where the table's own label is too long for the sidebar.
+SHORT = {
+    "lips_open": "Part Lips",
+    "gaze_x": "Gaze X",
+    "gaze_y": "Gaze Y",
+    "move_x": "Move X",
+    "move_y": "Move Y",
+    "blink_left": "Blink Left",
+    "blink_right": "Blink Right",
+}
 # How a face is edited, not how the table is sorted.
 GROUPS = (
     ("Mouth", ("smile", "grin", "pout", "purse", "lips_open", "lips_open_target")),
@@ -99,13 +109,18 @@ def title(words: str) -> str:
     )
 
 
+def short_label(row: Mapping[str, Any]) -> str:
+    """What a control is called in the sidebar."""
+    return SHORT.get(row["name"]) or title(row["label"])
+
+
 def properties() -> dict[str, Any]:
     """The annotations that make the properties."""
     found: dict[str, Any] = {}
     shared = {"override": {"LIBRARY_OVERRIDABLE"}, "options": {"ANIMATABLE"}, "update": _changed}
     for name, row in rows().items():
-        label = title(row["label"])
-        described = (row.get("note") or f"The published control {label}").rstrip(".")
+        described = f"{title(row['label'])}. {row.get('note', '')}".strip().rstrip(".")
+        label = short_label(row)
         if switch(row):
             found[switch(row)] = bpy.props.BoolProperty(
                 name=f"Use {label}", description=f"Ask for an opening. {described}", **shared
