@@ -67,8 +67,8 @@ PROFILES: Mapping[str, Profile] = {
             "Neural Engine, Processor or Apple GPU",
             "PyTorch without CUDA as well: LivePortrait's networks, at seconds a frame on a processor",
             "neural-cpu",
-            400 * MB,
-            1500 * MB,
+            420 * MB,
+            1600 * MB,
             False,
             "cpu",
         ),
@@ -76,7 +76,7 @@ PROFILES: Mapping[str, Profile] = {
             "neural-cuda",
             "Neural Engine, Graphics Card",
             "PyTorch for the graphics card as well: the build that fits this machine's driver",
-            "neural-gpu",  # not neural-cuda: which CUDA packages, the build of torch decides that fits the driver
+            "neural-gpu",  # not neural-cuda: which CUDA packages, the build of torch decides
             2900 * MB,
             7000 * MB,
             False,

@@ -78,7 +78,7 @@ class Recorder:
         if text:
             self.drawn.texts.append(text)
 
-    def label(self, *, text: str = "", icon: str = "NONE", icon_value: int = 0) -> None:
+    def label(self, *, text: str = "", icon: str = "NONE", icon_value: int = 0, **_: Any) -> None:
         self._say(text, icon)
 
     def separator(self, **_: Any) -> None:
