@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implicit keypoints to ARKit's 52 blendshapes, by the fitted table data/blendshapes.json.
+"""Implicit keypoints to ARKit's 52 blendshapes and back, by the fitted tables data/blendshapes*.json.
 
 channel = clamp(sum of coefficient * (input - neutral)); an input is a number of delta, an eye ratio or the
-lip ratio. scripts/fit_blendshapes.py writes the table; docs/blendshapes.md says how well it holds.
+lip ratio. Back, each of these is its neutral plus the sum of effect * channel. scripts/fit_blendshapes.py
+writes the tables; docs/blendshapes.md says how well they hold.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.blendshape_names import CHANNELS
+from backend.blendshape_names import CHANNELS, INDEX
 from backend.errors import InputError
 from backend.motion import Motion
+from backend.rotations import rotation_from_euler
+from backend.templates import mean_canonical
 
 DATA = Path(__file__).with_name("data") / "blendshapes.json"
+INVERSE = Path(__file__).with_name("data") / "blendshapes_inverse.json"
 FORMAT = "liveportrait-blendshapes/1"
+INVERSE_FORMAT = "liveportrait-blendshapes-inverse/1"
 #: A performer's own neutral is looked for in motions of at least so many frames; shorter ones are taken
 #: relative to an average face.
 FRAMES_FOR_NEUTRAL = 10
 CALM = 0.1  # share of the frames, the calmest, whose mean is the neutral
+GAZE_LIMIT = 0.3  # eye widths; further no iris goes
 _RATIOS = ("eye_ratio_left", "eye_ratio_right", "lip_ratio")
 
 Floats = NDArray[np.float64]
@@ -130,3 +136,64 @@ def neutral_inputs(motion: Motion, neutral: Neutral = "auto") -> Floats:
         calm = np.argsort(activity, kind="stable")[: max(1, round(CALM * len(inputs)))]
         return inputs[calm].mean(axis=0)
     raise InputError(f"There is no neutral {neutral!r}.", "Give auto, first, mean, average or a frame.")
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """outputs: names of the k outputs; neutral (k,); effects (52,k)."""
+
+    outputs: tuple[str, ...]
+    neutral: Floats
+    effects: Floats
+
+    @staticmethod
+    def parse(text: str) -> Inverse:
+        """From the JSON text. ValueError for another format."""
+        content: dict[str, Any] = json.loads(text)
+        rows = content["outputs"]
+        if content["format"] != INVERSE_FORMAT:
+            raise ValueError(f"no table of the form {INVERSE_FORMAT}")
+        effects = np.zeros((len(CHANNELS), len(rows)))
+        for j, row in enumerate(rows):
+            for name, effect in row["effects"].items():
+                effects[INDEX[name], j] = effect
+        names = tuple(row["name"] for row in rows)
+        return Inverse(names, np.array([row["neutral"] for row in rows], np.float64), effects)
+
+
+@cache
+def inverse() -> Inverse:
+    """The shipped table of the way back."""
+    return Inverse.parse(INVERSE.read_text(encoding="utf-8"))
+
+
+def motion_of(values: NDArray[np.floating[Any]], angles: Floats | None = None, **fields: Any) -> Motion:
+    """The performance that ARKit channels (n,52), 0 to 1, and head angles (n,3) describe.
+
+    angles: pitch, yaw, roll in LivePortrait's degrees, None for a still head; fields: fps, start, valid ...
+    of Motion. An average face at scale 1 in the middle of the crop performs it, so only what is relative to a
+    neutral frame means something. engine "arkit", ratios and gaze follow from the channels.
+    """
+    back = inverse()
+    made = back.neutral + np.asarray(values, np.float64) @ back.effects
+    columns = dict(zip(back.outputs, made.T, strict=True))
+    n = len(made)
+    expression = np.zeros((n, 21, 3))
+    for name, column in columns.items():
+        if name.startswith("kp_"):
+            expression[:, int(name[3:5]), "xyz".index(name[-1])] = column
+    turned = np.zeros((n, 3)) if angles is None else np.asarray(angles, np.float64)
+    gaze = [columns[f"gaze_{side}_{axis}"] for side in ("left", "right") for axis in "xy"]
+    return Motion(
+        rotation=rotation_from_euler(*turned.T),
+        expression=expression,
+        scale=np.ones(n),
+        translation=np.zeros((n, 3)),
+        canonical=mean_canonical(),
+        eye_ratio=np.maximum(np.stack([columns[name] for name in _RATIOS[:2]], axis=1), 0.0),
+        lip_ratio=np.maximum(columns["lip_ratio"], 0.0),
+        gaze=np.clip(np.stack(gaze, axis=1), -GAZE_LIMIT, GAZE_LIMIT).reshape(n, 2, 2),
+        engine="arkit",
+        ratios_estimated=True,
+        **fields,
+    )

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from backend import __version__
+from backend.cli_curves import add_convert_options, add_curve_options, run_convert, save_csv, wanted_motion
 from backend.cli_models import add_model_commands
 from backend.cli_options import (
     add_capture_options,
@@ -93,9 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--output",
         metavar="MOTION",
         type=Path,
-        required=True,
         help="a motion .npz, or a template .pkl for the released program",
     )
+    add_curve_options(capture)
     capture.add_argument(
         "--keep-mouth", action="store_true", help="also keep the pictures of the driver's mouth"
     )
@@ -117,6 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
             "--server", metavar="URL", help="let a running server do it; LIVEPORTRAIT_TOKEN holds its token"
         )
 
+    convert = _command(commands, "convert", run_convert, "a performance from one kind of file to another")
+    add_convert_options(convert)
+
     doctor = _command(
         commands, "doctor", _doctor, "what is installed, which engine would run, and what is missing"
     )
@@ -132,12 +136,21 @@ def build_parser() -> argparse.ArgumentParser:
     add_serve_options(serve)
 
     bench = _command(commands, "bench", _bench, "measure speed, memory and quality on this machine")
-    bench.add_argument("--suite", choices=("mesh", "retargeting", "server"), default="mesh")
+    bench.add_argument("--suite", choices=("mesh", "retargeting", "neural", "server"), default="mesh")
     bench.add_argument(
         "--data", type=Path, metavar="DIR", help="real material: driving/, portraits/, templates/"
     )
     bench.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the figures as JSON")
     bench.add_argument("--quick", action="store_true", help="fewer frames; for a first look")
+    bench.add_argument("--models", type=Path, metavar="DIR", help="weights for neural [generated ones]")
+    bench.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="for neural [auto]"
+    )
+    bench.add_argument(
+        "--baseline",
+        action="store_true",
+        help="for neural: the straightforward networks and onnxruntime, in turn with ours",
+    )
     return parser
 
 
@@ -283,11 +296,12 @@ def _animate_there(parsed: argparse.Namespace) -> int:
 def _made(parsed: argparse.Namespace, told: Mapping[str, Any]) -> int:
     """Say what has come out: as JSON when asked for, as a line on a terminal."""
     if parsed.json:
-        JsonLines(sys.stdout).emit("result", output=str(parsed.output), **told)
+        output = parsed.output if parsed.output is not None else parsed.csv
+        JsonLines(sys.stdout).emit("result", output=str(output), **told)
     elif sys.stderr.isatty():
         frames, fps = told["frames"], told["fps"]
         many = "1 frame" if frames == 1 else f"{frames} frames, {frames / fps:.1f} s at {fps:.5g} fps"
-        sys.stderr.write(f"{parsed.output}: {many}\n")
+        sys.stderr.write(f"{parsed.output or parsed.csv}: {many}\n")
     return 0
 
 
@@ -307,10 +321,11 @@ def _capture_there(parsed: argparse.Namespace) -> int:
     from backend.server import remote
 
     options = options_from(parsed)
-    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
+    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress, wanted_motion(parsed) as output:
         told = remote.capture(
-            parsed.server, parsed.driving, parsed.output, options, parsed.keep_mouth, progress, cancel
+            parsed.server, parsed.driving, output, options, parsed.keep_mouth, progress, cancel
         )
+        save_csv(parsed, output)
     return _made(parsed, told)
 
 
@@ -319,15 +334,16 @@ def _capture(parsed: argparse.Namespace) -> int:
         return _capture_there(parsed)
     from backend.pipeline import capture_to_file
 
-    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress:
+    with _cancelled_by_signal() as cancel, _reporting(parsed) as progress, wanted_motion(parsed) as output:
         motion = capture_to_file(
             parsed.driving,
-            parsed.output,
+            output,
             options_from(parsed),
             progress=progress,
             cancel=cancel,
             keep_mouth=parsed.keep_mouth,
         )
+        save_csv(parsed, output)
     told = {
         "frames": len(motion),
         "fps": float(motion.fps),
@@ -356,5 +372,13 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 def _bench(parsed: argparse.Namespace) -> int:
     from backend.bench import run
+    from backend.bench.neural import Wanted
 
-    return run(parsed.suite, data=parsed.data, output=parsed.output, quick=parsed.quick, as_json=parsed.json)
+    return run(
+        parsed.suite,
+        data=parsed.data,
+        output=parsed.output,
+        quick=parsed.quick,
+        as_json=parsed.json,
+        wanted=Wanted(parsed.models, parsed.device, parsed.baseline),
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What drives: a clip, a picture, a motion file, a LivePortrait template or a name of the motion library.
+"""What drives: a clip, a picture, a motion file, a template, curves or a name of the motion library.
 
 What a path holds is decided by its content, not by its name.
 """
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from backend import media
+from backend.curve_files import is_curve_file
 from backend.errors import InputError
 from backend.expressions import neutral_expression
 from backend.library import library_file, library_names
@@ -83,9 +84,12 @@ def at_rest(frames: int = 1, fps: Fraction | None = None) -> Driving:
 
 
 def is_motion_file(path: Path) -> bool:
-    """True for .npz archives and pickles, by their first bytes or, when those say nothing, by their name."""
+    """True for .npz archives, pickles and files of curves, by their first bytes or, when those say nothing,
+    by their name."""
     if not path.is_file():
         return False
+    if is_curve_file(path):
+        return True
     with path.open("rb") as stream:
         head = stream.read(2)
     return head == ZIP_MAGIC or head[:1] == PICKLE_MAGIC or path.suffix.lower() in MOTION_SUFFIXES

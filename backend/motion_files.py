@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Motion on disk: .npz of plain arrays (the format's own), and LivePortrait's .pkl templates.
+"""Motion on disk: .npz of plain arrays (the format's own), LivePortrait's .pkl templates, and curves.
 
 Whatever a file claims, nothing larger than MAXIMUM_BYTES is read or allocated, nothing in it is run, and what
 is wrong with it is one MotionFileError that names the field.
@@ -22,7 +22,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from backend import templates
+from backend import curve_files, templates
+from backend.blendshapes import Neutral
+from backend.curves import Curves
 from backend.errors import MotionFileError, OutputError
 from backend.motion import FORMAT, FRAME_SHAPES, Motion
 
@@ -58,7 +60,7 @@ _DAMAGE = (
 
 
 def load_motion(path: str | os.PathLike[str]) -> Motion:
-    """The motion in a .npz file or a LivePortrait template, told apart by content.
+    """The motion in a .npz file, a LivePortrait template or a file of ARKit curves, told apart by content.
 
     Raises MotionFileError (missing, damaged, wrong field) and UnsafePickleError (a template with
     anything in it but arrays and plain containers).
@@ -73,14 +75,18 @@ def load_motion(path: str | os.PathLike[str]) -> Motion:
         return _load_npz(path)
     if magic[:1] == b"\x80" or path.suffix.lower() in (".pkl", ".pickle"):
         return load_template(path)
+    if curve_files.is_curve_file(path):
+        return curve_files.load_curves(path).motion()
     raise MotionFileError(
-        f"{path.name} is neither a motion file (.npz) nor a LivePortrait template (.pkl).",
+        f"{path.name} is neither a motion file (.npz) nor a LivePortrait template (.pkl), and no curves"
+        " (.csv, .json).",
         "Choose another file.",
     )
 
 
 def save_motion(motion: Motion, path: str | os.PathLike[str], keep_mouth: bool = False) -> Path:
-    """Write `motion` as .npz, or as a template for a name in .pkl; the file appears whole or not at all.
+    """Write `motion` as .npz, as a template for a name in .pkl, as curves for .csv and .json; the file
+    appears whole or not at all.
 
     The driver's mouth is a picture of a person, so it is written only when asked. Returns the path; raises
     MotionFileError for a motion that is not valid, OutputError if the file cannot be written.
@@ -88,6 +94,8 @@ def save_motion(motion: Motion, path: str | os.PathLike[str], keep_mouth: bool =
     path = Path(path)
     if path.suffix.lower() == ".pkl":
         return save_template(motion, path)
+    if path.suffix.lower() in (".csv", ".json"):
+        return save_curves(motion, path)
     motion.validate()
     arrays: dict[str, Any] = {
         name: getattr(motion, name) for name in FRAME_SHAPES if getattr(motion, name) is not None
@@ -124,6 +132,15 @@ def load_template(path: str | os.PathLike[str]) -> Motion:
 def save_template(motion: Motion, path: str | os.PathLike[str]) -> Path:
     """Write `motion` as a template that the released program reads; errors as `save_motion`."""
     return _write(Path(path), templates.template_from_motion(motion))
+
+
+def save_curves(motion: Motion, path: str | os.PathLike[str], neutral: Neutral = "auto") -> Path:
+    """Write a motion's ARKit curves: JSON for a name in .json, else CSV as Live Link Face writes it. neutral
+    as in blendshapes.channels; errors as `save_motion`."""
+    path = Path(path)
+    curves = Curves.of(motion.validate(), neutral)
+    text = curve_files.to_json(curves) if path.suffix.lower() == ".json" else curve_files.to_csv(curves)
+    return _write(path, text.encode("utf-8"))
 
 
 def _unreadable(path: Path, error: OSError) -> MotionFileError:
