@@ -38,6 +38,7 @@ MODULES: tuple[str, ...] = (
     "operators.driving",
     "operators.drop",
     "operators.faces",
+    "operators.view",
     "operators.presets",
     "panels.main",
     "panels.source",
