@@ -7,10 +7,14 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.bench.report import Report
 from backend.errors import InputError
 from backend.results import check_writable
+
+if TYPE_CHECKING:
+    from backend.bench.neural import Wanted
 
 
 def run(
@@ -20,9 +24,12 @@ def run(
     output: Path | None = None,
     quick: bool = False,
     as_json: bool = False,
+    wanted: Wanted | None = None,
 ) -> int:
-    """Run a suite, show and write its figures; 0 whatever they are, so that a slow machine is no failure."""
-    from backend.bench import left_out, memory, quality, retargeting, server, speed
+    """Run a suite (`wanted`: what the neural one is to measure), show and write its figures; 0 whatever they
+    are, so that a slow machine is no failure.
+    """
+    from backend.bench import left_out, memory, neural, quality, retargeting, server, speed
     from backend.bench.material import Material
     from backend.engines import choose
     from backend.options import Options
@@ -40,6 +47,8 @@ def run(
         material = Material(data, scratch, engine)
         if suite == "server":
             server.measure(report, material, scratch, quick)
+        elif suite == "neural":
+            neural.measure(report, material, scratch, wanted or neural.Wanted(), quick)
         elif suite == "retargeting":
             retargeting.measure(report, material, scratch, engine, quick)
         else:

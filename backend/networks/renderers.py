@@ -6,11 +6,11 @@ onnxruntime, one for GPUs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .cpu_generator import CpuGenerator
 from .cpu_warping import CpuWarping
@@ -18,6 +18,7 @@ from .generator import SpadeGenerator
 from .layers import fold_spectral_norms
 from .warping import WarpingModule
 
+Network = TypeVar("Network", bound=nn.Module)
 AGREEMENT = 0.02  # mean difference of pictures in 0..1 (five levels of 255) that half precision may make
 SPREAD = 1e-3  # a picture that varies less than this is blank
 
@@ -74,10 +75,15 @@ class DeviceRenderer:
             fold_spectral_norms(generator)
         self.dtype = dtype
         self.warping = warping.to(device, dtype)
-        self.generator = generator.to(device, dtype)
-        for parameter in self.generator.parameters():
+        self.generator = self.layout(generator.to(device, dtype))
+
+    @staticmethod
+    def layout(network: Network) -> Network:
+        """The same network, its pictures' channels last in memory: what tensor cores want."""
+        for parameter in network.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return network
 
     @torch.inference_mode()
     def prepare(self, volume: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
