@@ -10,6 +10,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 
 def files_below(folder: Path) -> dict[str, bytes]:
     """Every file by name; what Python writes while it imports is its own business."""
@@ -98,3 +100,68 @@ print(json.dumps(states))
     assert off == gone == [False, False]
     assert not installed.folder.exists()
     assert list((installed.profile / "extensions").rglob("websockets*")) == []
+
+
+ANIMATE = """
+import json
+from pathlib import Path
+
+import pytest
+preferences = bpy.context.preferences.addons[addon.__name__].preferences
+preferences.backend, preferences.python_path = "PYTHON", sys.argv[1]
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[3])
+options = json.dumps({"frames": [0, 8]})
+done = bpy.ops.liveportrait.animate(source=sys.argv[2], driving="smile", options=options, start_frame=1)
+plane = bpy.context.view_layer.objects.active
+image = plane.active_material.node_tree.nodes.active.image
+runtime = sys.modules[addon.__name__ + ".runtime"]
+bpy.ops.wm.save_mainfile()
+print(json.dumps({
+    "done": list(done),
+    "shape": list(plane.dimensions),
+    "frames": image.liveportrait.frames,
+    "relative": image.filepath,
+    "folder": str(Path(bpy.path.abspath(image.filepath)).parent),
+    "state": runtime.session.state.kind,
+    "log": str(runtime.session.state.log),
+}))
+"""
+
+
+def test_a_portrait_is_animated_out_of_the_zip(
+    installed, backend_python: Path, astronaut: Path, tmp_path: Path
+) -> None:
+    before = files_below(installed.folder)
+    blend = tmp_path / "scenes" / "Großmutter.blend"
+    blend.parent.mkdir()
+    said = installed.run(ANIMATE, backend_python, astronaut, blend)
+    answer = json.loads(next(line for line in said.splitlines() if line.startswith('{"done"')))
+    assert answer["done"] == ["FINISHED"] and answer["state"] == "ready"
+    assert answer["shape"][0] == pytest.approx(1.0) and answer["shape"][2] == pytest.approx(1.0)
+    folder = Path(answer["folder"])
+    assert folder.is_relative_to(blend.parent) and answer["relative"].startswith("//")
+    frames = sorted(folder.glob("*.png"))
+    assert len(frames) == answer["frames"] == 7  # 8 of the library's 30 a second, 24 in this scene
+    assert [path.name for path in frames] == [f"{index:06d}.png" for index in range(7)]
+    assert len({path.read_bytes() for path in frames}) > 4, "the portrait does not move"
+    # The backend ran from a copy, said so where it may, and is gone with Blender.
+    assert files_below(installed.folder) == before
+    log = Path(answer["log"])
+    assert log.is_relative_to(installed.profile) and not log.is_relative_to(installed.folder)
+    assert backends_of(installed.profile) == []
+
+
+def backends_of(profile: Path) -> list[str]:
+    """The processes that still run with something of a profile in their command line or as their folder."""
+    if not Path("/proc").is_dir():
+        return []
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = str((process / "cwd").readlink())
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if str(profile) in f"{command} {where}":
+            found.append(command)
+    return found
