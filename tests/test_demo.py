@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,18 +16,54 @@ import pytest
 
 from backend.library import load_library
 from backend.motion_files import load_motion
-from scripts import demo
+from scripts import build_extension, demo
 from scripts.environment import ROOT
+from scripts.machine import NoPython, SetupError
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    """Runs of the demo write to a folder of the test, and their steps are kept instead of run."""
+    """Runs of the demo write to a folder of the test, and their steps are kept instead of run.
+
+    There is no Blender on this machine.
+    """
     taken: list[list[str]] = []
+
+    def ensure(profile: str, python: str | None = None) -> str:
+        if profile.startswith("bpy-"):
+            raise NoPython("Python 3.11 is needed and none was found.")
+        return sys.executable
+
     monkeypatch.setattr(demo, "OUTPUT", tmp_path / "demo_output")
-    monkeypatch.setattr(demo, "ensure", lambda profile, python: sys.executable)
+    monkeypatch.setattr(demo, "ensure", ensure)
     monkeypatch.setattr(demo, "_step", lambda python, *arguments: taken.append(list(arguments)))
     return taken
+
+
+@pytest.fixture
+def blender(
+    steps: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> list[tuple[list[str], dict[str, str]]]:
+    """A Blender that does as if it had animated; gives what was called, and with which variables."""
+    calls: list[tuple[list[str], dict[str, str]]] = []
+    output = tmp_path / "demo_output"
+    said = {
+        "frames": str(output / "liveportrait" / "Demo"),
+        "count": 132,
+        "renders": [str(output / f"render_{frame:04d}.png") for frame in (34, 67, 100)],
+        "blend": str(output / "demo.blend"),
+    }
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append((command, options["env"]))
+        assert Path(options["cwd"]).is_dir()
+        return subprocess.CompletedProcess(command, 0, f"Saved\n{json.dumps(said)}\n", "noise")
+
+    monkeypatch.setattr(demo, "ensure", lambda profile, python=None: f"/env/{profile}/python")
+    monkeypatch.setattr(build_extension, "build", lambda folder: folder / "extension.zip")
+    monkeypatch.setattr(demo, "_photograph", lambda python: "/pictures/astronaut.png")
+    monkeypatch.setattr(demo.subprocess, "run", run)
+    return calls
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -51,6 +89,60 @@ def test_alone_it_animates_the_photograph_with_the_library(
     ]
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("result.mp4", "frames", "strip.jpg"))
+    assert "none was found.\nBlender as a Python module cannot be had here" in printed
+
+
+def test_in_blender_the_installed_extension_animates(
+    steps: list[list[str]],
+    blender: list[tuple[list[str], dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("BLENDER_USER_CONFIG", "/home/artist/config")
+    monkeypatch.setenv("LIVEPORTRAIT_USER_FOLDER", "/home/artist/liveportrait")
+    assert call(monkeypatch) == 0
+    output = tmp_path / "demo_output"
+    [(command, around)] = blender
+    assert command[0] == f"/env/bpy-{demo.BLENDER}/python"
+    driving = str(output / "driving.npz")
+    assert command[3:] == [
+        str(output / "extension.zip"),
+        "/env/demo/python",
+        "/pictures/astronaut.png",
+        driving,
+        str(output),
+    ]
+    # A user's own Blender is neither read nor changed.
+    assert not {"BLENDER_USER_CONFIG", "LIVEPORTRAIT_USER_FOLDER"} & set(around)
+    assert not Path(around["BLENDER_USER_RESOURCES"]).exists()
+    assert steps[-1][:2] == ["scripts/contact_sheet.py", str(output / "liveportrait" / "Demo")]
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("demo.blend", "render_0034.png", "132 frames", "extension.zip"))
+
+
+def test_a_blender_that_fails_shows_why(
+    steps: list[list[str]],
+    blender: list[tuple[list[str], dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failed = subprocess.CompletedProcess([], 1, "STATUS Installed", "RuntimeError: no face")
+    monkeypatch.setattr(demo.subprocess, "run", lambda command, **options: failed)
+    with pytest.raises(SetupError, match="--no-blender"):
+        call(monkeypatch)
+    assert "RuntimeError: no face" in capsys.readouterr().err
+
+
+def test_blender_can_be_left_out(
+    steps: list[list[str]],
+    blender: list[tuple[list[str], dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    assert call(monkeypatch, "--no-blender", "a.png", "smile") == 0
+    assert blender == []
+    assert steps[-1][:2] == ["scripts/contact_sheet.py", str(tmp_path / "demo_output" / "frames")]
 
 
 def test_given_files_are_found_from_where_the_caller_stands(
