@@ -5,8 +5,9 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import runtime
-from .layout import ROOT, Sidebar, blocked, trouble, wrapped
+from .. import runtime, set_up
+from . import settings
+from .layout import ROOT, Sidebar, trouble, wrapped
 
 ICONS = {
     "stopped": "RADIOBUT_OFF",
@@ -25,8 +26,10 @@ class LIVEPORTRAIT_PT_main(Sidebar, Panel):
     def draw(self, context: Any) -> None:
         state = runtime.session.state
         why, fix = runtime.missing()
-        if why:
-            blocked(self.layout, context, why, fix)
+        if set_up.is_running():
+            settings.draw_set_up(self.layout, context)
+        elif why:
+            settings.draw_missing(self.layout, context, why, fix)
         elif state.kind in ("failed", "silent"):
             trouble(self.layout, context, state.sentence, state.hint, state.fix)
         elif state.kind == "stopped":

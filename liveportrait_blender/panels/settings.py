@@ -6,7 +6,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import preferences, runtime, set_up
+from .. import online, preferences, runtime, set_up
 from ..operators import cache, models
 from .layout import Subpanel, blocked, split, trouble, wrapped
 
@@ -51,10 +51,7 @@ def draw_backend(layout: Any, context: Any) -> None:
     if reason:
         if set_up.shown.state in ("failed", "cancelled"):
             trouble(layout, context, set_up.shown.sentence, set_up.shown.hint, "liveportrait.show_log")
-        blocked(layout, context, reason, fix)
-        if fix == preferences.SET_UP:
-            layout.operator("liveportrait.set_up_offline", icon="FILE_ARCHIVE")
-            layout.operator("liveportrait.open_preferences", text="Use Another Backend", icon="PREFERENCES")
+        draw_missing(layout, context, reason, fix)
     else:
         wrapped(layout, state.sentence.rstrip("."), context)
         draw_engines(layout, context, state)
@@ -69,6 +66,18 @@ def draw_backend(layout: Any, context: Any) -> None:
     row.operator("liveportrait.show_log", text="Log", icon="TEXT")
     row.operator("liveportrait.copy_error", text="Copy Error", icon="COPYDOWN")
     row.operator("liveportrait.open_preferences", text="", icon="PREFERENCES")
+
+
+def draw_missing(layout: Any, context: Any, reason: str, fix: str) -> None:
+    """Why there is no backend, and every way to one."""
+    blocked(layout, context, reason, fix)
+    if fix != preferences.SET_UP:
+        return
+    offline, helps = online.missing()
+    if offline:
+        blocked(layout, context, offline, helps)
+    layout.operator("liveportrait.set_up_offline", icon="FILE_ARCHIVE")
+    layout.operator("liveportrait.open_preferences", text="Use Another Backend", icon="PREFERENCES")
 
 
 def draw_set_up(layout: Any, context: Any) -> None:

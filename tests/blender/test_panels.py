@@ -286,3 +286,23 @@ def test_long_sentences_are_wrapped_to_the_sidebar(addon: ModuleType, width: int
     layout.blocked(Recorder(drawn), context, sentence)
     assert " ".join(drawn.texts) == sentence
     assert max(map(len, drawn.texts)) <= max(width / 6.2, 12)
+
+
+def test_without_a_backend_every_way_to_one_is_offered(
+    addon: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LIVEPORTRAIT_PYTHON", raising=False)
+    drawn = panel("main")
+    assert "not set up" in drawn.text
+    assert {
+        "liveportrait.set_up_backend", "liveportrait.set_up_offline", "liveportrait.open_preferences"
+    } <= drawn.ids  # fmt: skip
+    assert bpy.app.online_access or "internet" in drawn.text
+
+
+def test_while_it_is_set_up_only_that_is_shown(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from liveportrait_blender import set_up
+
+    monkeypatch.setattr(set_up, "is_running", lambda: True)
+    drawn = panel("main")
+    assert len(drawn.progress) == 1 and "liveportrait.cancel_set_up" in drawn.ids
