@@ -125,6 +125,7 @@ def _decoded(data: bytes) -> str:
 
 def from_csv(text: str) -> Curves:
     """Curves from a CSV file's text; MotionFileError if it is none."""
+    text = text.removeprefix("\ufeff")
     first = text[:20000].split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter)

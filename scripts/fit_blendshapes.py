@@ -5,8 +5,8 @@
     python scripts/fit_blendshapes.py --data DIR [--cache FOLDER]
 
 DIR holds driving/, portraits/, templates/ and models/face_landmarker_v2_with_blendshapes.task. Writes
-backend/data/blendshapes.json, its copy liveportrait_blender/data/blendshapes.json, and the table in
-docs/blendshapes.md. The same material gives the same numbers.
+backend/data/blendshapes.json and blendshapes_inverse.json and their copies in liveportrait_blender/data, and
+prints the tables that docs/blendshapes.md keeps. The same material gives the same numbers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ NOT_MOVED = "too few of the clips it was fitted on move it"
 NOT_TOLD = "what keypoints say about it does not hold on clips left out of the fit"
 NOT_SCORED = "it was not measured on the clips"
 
-#: (clip, engine, mirrored, channel) -> correlation, standard deviation of the score
-Correlations = dict[tuple[str, str, bool, int], tuple[float, float]]
+#: What the bounds are about.
+JUDGED = ("jawOpen", "eyeBlink", "browDown", "mouthSmile", "mouthUpperUp", "mouthLowerDown")
+#: (clip, engine, mirrored, channel) -> correlation, standard deviation of the score, its range (2 to 98 %)
+Correlations = dict[tuple[str, str, bool, int], tuple[float, float, float]]
 
 
 def candidates() -> list[int]:
@@ -58,7 +60,8 @@ def left_out(samples: Sequence[Sample], channels: Sequence[int]) -> Correlations
                 if s.moves(c):
                     score = s.scores[:, c]
                     r = np.corrcoef(values[:, c], score)[0, 1] if values[:, c].std() > 1e-6 else 0.0
-                    found[s.clip, s.engine, s.mirrored, c] = float(r), float(score.std())
+                    low, high = np.percentile(score, (2, 98))
+                    found[s.clip, s.engine, s.mirrored, c] = float(r), float(score.std()), float(high - low)
     return found
 
 
@@ -68,7 +71,7 @@ def verdict(found: Correlations, channel: int) -> str:
     own = {k: v for k, v in found.items() if k[3] in pair}
     if len({(k[0], k[2]) for k in own}) < KNOWN_CLIPS * len(pair):
         return NOT_MOVED
-    r, weight = np.array(list(own.values())).T
+    r, weight, _ = np.array(list(own.values())).T
     return "" if float(r @ weight / weight.sum()) >= KNOWN_CORRELATION else NOT_TOLD
 
 
@@ -175,8 +178,17 @@ def print_table(found: Correlations) -> None:
             cells = [found.get((clip, engine, False, i)) for clip in clips]
             here = [cell[0] for cell in cells if cell is not None]
             if here:
-                text = " | ".join("" if cell is None else f"{cell[0]:.2f}" for cell in cells)
+                text = " | ".join("" if cell is None else f"{cell[0]:.2f} ({cell[2]:.2f})" for cell in cells)
                 print(f"| {name} | {text} | {np.mean(here):.2f} |")
+        judged = [
+            cell[0]
+            for key, cell in found.items()
+            if key[1] == engine and not key[2] and CHANNELS[key[3]].startswith(JUDGED)
+        ]
+        low = sum(r < 0.6 for r in judged)
+        print(
+            f"judged: mean {np.mean(judged):.3f}, least {min(judged):.2f}, {low} of {len(judged)} under 0.6"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
