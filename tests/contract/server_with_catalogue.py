@@ -16,7 +16,6 @@ from backend.models import catalogue
 
 if __name__ == "__main__":
     known = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    catalogue.FILES = tuple(
-        replace(file, **known[file.path]) for file in catalogue.FILES if file.path in known
-    )
+    small = tuple(replace(file, **known[file.path]) for file in catalogue.FILES if file.path in known)
+    vars(catalogue)["FILES"] = small
     sys.exit(main(sys.argv[2:]))

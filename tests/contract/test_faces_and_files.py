@@ -116,7 +116,7 @@ def test_a_motion_becomes_a_template_and_back(client: Client, tmp_path: Path) ->
     for name in MOTION:
         np.testing.assert_allclose(getattr(now, name), getattr(was, name), atol=1e-6)
     # What was converted is content that can drive, without being sent.
-    asked = {"motion": {"sha256": told["sha256"]}, "format": "npz"}
+    asked: dict[str, Any] = {"motion": {"sha256": told["sha256"]}, "format": "npz"}
     assert client.start_job("motion.convert", tmp_path / "c", **asked).wait(PATIENCE)["frames"] == len(was)
 
 

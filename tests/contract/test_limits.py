@@ -163,7 +163,7 @@ def test_source_bytes(portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         opened.clear()
         work = Work(most)
         for key in ("a", "b", "a", "b", "c"):
-            task = {"source": str(portrait), "key": key, "options": {}}
+            task: dict[str, Any] = {"source": str(portrait), "key": key, "options": {}}
             told = work.open(task, Silence(), threading.Event())
             assert told.result["width"] == 320
         assert len(opened) == expected
