@@ -14,13 +14,14 @@ import bpy
 from . import rig_action, rig_channels, rig_controls
 from .motion_file import Motion
 from .names import UserError
-from .rig_action import first_frame, neutral, set_neutral, to_action
+from .rig_action import first_frame, frame_range, neutral, set_neutral, to_action
 from .rig_layout import BONES, CHANNELS, GROUPS, HEAD, RIG_KEY, STILL
 from .rig_sampling import sample
 
 __all__ = [
     "build",
     "first_frame",
+    "frame_range",
     "is_rig",
     "neutral",
     "perform",
@@ -56,11 +57,12 @@ def build(
     first_frame: float | None = None,
     resample: bool = False,
     controls: bool = True,
+    reference: int | None = None,
 ) -> Any:
     """An armature object that performs `motion`, in the scene, active and selected, in object mode.
 
-    first_frame: the scene frame of the motion's first frame [the current one]. resample, see `to_action`.
-    controls: with the expression controls.
+    first_frame: the scene frame of the motion's first frame [the current one]. resample, reference: as
+    `to_action` has them. controls: with the expression controls.
 
     Raises:
         UserError: the motion has no frames, or the scene cannot be changed.
@@ -77,7 +79,8 @@ def build(
         rig_controls.add(armature)
     rig_channels.add(armature)
     first = scene.frame_current if first_frame is None else first_frame
-    perform(armature, motion, scene=scene, first_frame=first, resample=resample, name=name)
+    words = {"scene": scene, "first_frame": first, "resample": resample, "reference": reference}
+    perform(armature, motion, **words, name=name)
     return armature
 
 
@@ -86,8 +89,10 @@ def perform(armature: Any, motion: Motion, **arguments: Any) -> Any:
     action = to_action(armature, motion, **arguments)
     set_neutral(armature, None)
     rig_controls.rest_from_neutral(armature)
+    found = rig_channels.neutral_inputs(motion)
+    rig_channels.remember_neutral(armature, found)
     if rig_channels.has_channels(armature):
-        rig_channels.set_neutral(armature, rig_channels.neutral_inputs(motion))
+        rig_channels.set_neutral(armature, found)
     return action
 
 

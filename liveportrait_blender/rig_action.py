@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +66,15 @@ def to_action(
     first_frame: float = 1.0,
     resample: bool = False,
     name: str = "",
+    reference: int | None = None,
 ) -> Any:
     """Write `motion` into a new Action of the keypoint rig `armature`, which then performs it.
 
     Keys lie where the motion's frames fall in the scene's time, between whole frames if the rates differ;
     `resample` puts one on each whole frame instead, with the value the curves have there. Curves are linear
     and hold still over a cut. The Action keeps rate, start, engine and the mean x_c of the motion, marks cuts
-    and the stretches without a face, and is named after `name` [the armature].
+    and the stretches without a face, and is named after `name` [the armature]. `reference`: the frame that
+    counts as neutral [the first with a face]; every other shot has its own first.
 
     Raises:
         UserError: the motion holds something impossible, or the armature is linked.
@@ -86,7 +89,7 @@ def to_action(
         )
     rate = scene_rate(scene)
     frames = scene_frames(motion, rate, float(first_frame))
-    shots = np.zeros(len(motion), int) if motion.cuts is None else np.cumsum(motion.cuts) - motion.cuts[0]
+    shots = shot_numbers(motion)
     channels, known = _channels(motion, shots)
     if resample:
         frames, channels, known, shots = _on_whole_frames(frames, channels, known, shots)
@@ -96,7 +99,6 @@ def to_action(
     curves, codes = _curves(frames, channels, known, shots)
     fcurves.write(armature, action, curves, group_of, codes)
     canonical = motion.canonical.astype(np.float64).mean(axis=0)
-    reference = int(np.argmax(motion.valid))
     action[ACTION_KEY] = {
         "format": FORMAT,
         "fps_numerator": motion.fps_numerator,
@@ -109,7 +111,7 @@ def to_action(
         "scene_fps_numerator": rate.numerator,
         "scene_fps_denominator": rate.denominator,
         "canonical": canonical.ravel().tolist(),
-        "neutral": _frame_to_dict(motion, reference),
+        "neutrals": _neutrals(motion, shot_numbers(motion), reference),
     }
     _markers(action, frames, channels["valid"], shots)
     return action
@@ -121,6 +123,17 @@ def first_frame(armature: Any) -> float | None:
     return None if about is None else float(about["first_frame"])
 
 
+def frame_range(armature: Any, scene: Any) -> tuple[int, int]:
+    """The first and the last scene frame of the rig's performance, whole; the scene's range where the rig has
+    no Action of a motion."""
+    about = described(armature)
+    if about is None:
+        return scene.frame_start, scene.frame_end
+    clip = Fraction(int(about["fps_numerator"]), int(about["fps_denominator"]))
+    first = math.ceil(float(about["first_frame"]) - 1e-4)
+    return first, first + max(math.ceil(int(about["frames"]) * (scene_rate(scene) / clip)), 1) - 1
+
+
 def described(armature: Any) -> Any:
     """What the rig's present Action remembers of its motion, or None."""
     data = armature.animation_data
@@ -128,37 +141,62 @@ def described(armature: Any) -> Any:
     return action.get(ACTION_KEY) if action is not None else None
 
 
-def neutral(armature: Any) -> Motion | None:
-    """The frame (a motion of one) that counts as the neutral face: the one chosen with `set_neutral`, else
-    the first of the Action in which a face was found; None for a rig that has neither."""
-    stored = armature.data.get(NEUTRAL_KEY)
+def neutral(armature: Any, shot: int = 0) -> Motion | None:
+    """The frame (a motion of one) that counts as the neutral face in a shot: the one chosen with
+    `set_neutral`, else the Action's; None for a rig that has neither."""
+    chosen = armature.data.get(NEUTRAL_KEY)
+    if chosen is not None and int(chosen["shot"]) == shot:
+        return neutral_from_dict(chosen)
     about = described(armature)
-    if stored is None and about is not None:
-        stored = about["neutral"]
-    return None if stored is None else _frame_from_dict(stored)
+    if about is None:
+        return None if chosen is None else neutral_from_dict(chosen)
+    each = about["neutrals"]
+    return neutral_from_dict(each[shot] if shot < len(each) else each[0])
 
 
-def set_neutral(armature: Any, motion: Motion | None, frame: int = 0) -> None:
-    """Have a frame of `motion` count as the neutral face; None goes back to the Action's own."""
+def set_neutral(armature: Any, motion: Motion | None, frame: int = 0, shot: int = 0) -> None:
+    """Have a frame of `motion` count as the neutral face of a shot; None goes back to the Action's own."""
     if armature.data.library is not None:
         raise UserError(f"{armature.data.name} is linked from another file.", "Make it local first.")
     if motion is not None:
-        armature.data[NEUTRAL_KEY] = _frame_to_dict(motion, frame)
+        armature.data[NEUTRAL_KEY] = {**neutral_to_dict(motion, frame), "shot": shot}
     elif NEUTRAL_KEY in armature.data:
         del armature.data[NEUTRAL_KEY]
+
+
+def shot_numbers(motion: Motion) -> np.ndarray:
+    """Per frame (n,) the number of its shot, from 0."""
+    import numpy as np
+
+    return np.zeros(len(motion), int) if motion.cuts is None else np.cumsum(motion.cuts) - motion.cuts[0]
+
+
+def _neutrals(motion: Motion, shots: np.ndarray, reference: int | None) -> list[dict[str, list[float]]]:
+    import numpy as np
+
+    found = []
+    for shot in range(int(shots[-1]) + 1):
+        frames = np.flatnonzero(shots == shot)
+        frame = int(frames[np.argmax(motion.valid[frames])])
+        if reference is not None and 0 <= reference < len(motion) and shots[reference] == shot:
+            frame = reference
+        found.append(neutral_to_dict(motion, frame))
+    return found
 
 
 _NEUTRAL_ARRAYS = ("rotation", "expression", "scale", "translation", "canonical", "eye_ratio", "lip_ratio")
 
 
-def _frame_to_dict(motion: Motion, frame: int) -> dict[str, list[float]]:
+def neutral_to_dict(motion: Motion, frame: int) -> dict[str, list[float]]:
+    """A frame as a custom property can hold it."""
     found = {name: getattr(motion, name)[frame].ravel().tolist() for name in _NEUTRAL_ARRAYS}
     if motion.gaze is not None and (motion.gaze[frame] == motion.gaze[frame]).all():
         found["gaze"] = motion.gaze[frame].ravel().tolist()
     return found
 
 
-def _frame_from_dict(stored: Any) -> Motion:
+def neutral_from_dict(stored: Any) -> Motion:
+    """The opposite: a motion of one frame."""
     import numpy as np
 
     shapes = {"rotation": (1, 3, 3), "expression": (1, 21, 3), "scale": (1,), "translation": (1, 3)}

@@ -9,13 +9,14 @@ subject's. The head's angles are there too: headPitch, headYaw, headRoll, in rad
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from . import fcurves, rig_controls
 from .motion_file import Motion
 from .paths import data_file
+from .rig_action import described
 from .rig_control_table import AXES
 from .rig_layout import BONES, HEAD, NEUTRAL_INPUTS_KEY, TOTALS, property_path
 
@@ -130,6 +131,20 @@ def neutral_of(armature: Any) -> dict[str, float]:
     return dict(table()["neutral"]) if stored is None else {**table()["neutral"], **stored.to_dict()}
 
 
+def remember_neutral(armature: Any, neutral: Mapping[str, float]) -> None:
+    """Let the present Action keep the neutral inputs of its own performance."""
+    about = described(armature)
+    if about is not None:
+        about["channel_neutral"] = dict(neutral)
+
+
+def own_neutral(armature: Any) -> dict[str, float]:
+    """The neutral inputs of the present Action's performance; an average face's where it keeps none."""
+    about = described(armature)
+    stored = about.get("channel_neutral") if about is not None else None
+    return {**table()["neutral"], **(stored.to_dict() if stored is not None else {})}
+
+
 def set_neutral(armature: Any, neutral: Mapping[str, float]) -> None:
     """Have the channels be relative to `neutral`, {input: value} as `neutral_inputs` gives."""
     armature.data[NEUTRAL_INPUTS_KEY] = {name: float(value) for name, value in neutral.items()}
@@ -137,6 +152,23 @@ def set_neutral(armature: Any, neutral: Mapping[str, float]) -> None:
         if row["known"]:
             _drive_channel(armature, row, neutral)
     armature.update_tag()
+
+
+def mirrored_inputs(neutral: Mapping[str, float], rest: Sequence[float]) -> dict[str, float]:
+    """Neutral inputs of the mirror image; rest (63,): delta of the neutral face, as in rig_mirror."""
+    import numpy as np
+
+    from .rig_mirror import mirrored_delta
+
+    base = np.array(rest)
+    delta = base.copy()
+    places = {name: 3 * _keypoint(name) + AXES[name[-1]] for name in neutral if name not in RATIO_CHANNELS}
+    for name, place in places.items():
+        delta[place] = neutral[name]
+    moved = mirrored_delta(delta[None], base)[0]
+    found = {name: float(moved[place]) for name, place in places.items()}
+    found["eye_ratio_left"], found["eye_ratio_right"] = neutral["eye_ratio_right"], neutral["eye_ratio_left"]
+    return {**dict(neutral), **found}
 
 
 def baked(armature: Any) -> bool:

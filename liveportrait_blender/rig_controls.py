@@ -86,6 +86,13 @@ def rest_from_neutral(armature: Any) -> None:
     armature.update_tag()
 
 
+def reset(armature: Any) -> None:
+    """Bring all controls to rest."""
+    for control in controls():
+        armature[control.name] = value_without_effect(armature, control)
+    armature.update_tag()
+
+
 def value_without_effect(armature: Any, control: Control) -> float:
     """The value at which a control changes nothing."""
     return float(armature[control.rest]) if control.rest else control.default

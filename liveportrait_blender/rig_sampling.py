@@ -54,6 +54,18 @@ def sample(
     Raises:
         UserError: it is no keypoint rig, or there are no frames.
     """
+    return sample_shots(armature, frames, scene=scene, stepwise=stepwise, progress=progress)[0]
+
+
+def sample_shots(
+    armature: Any,
+    frames: Sequence[float],
+    *,
+    scene: Any = None,
+    stepwise: bool | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Motion, np.ndarray]:
+    """As `sample`, and for each frame (k,) the number of the shot that it shows."""
     import numpy as np
 
     if armature.type != "ARMATURE" or any(name not in armature.pose.bones for name in (HEAD, *BONES)):
@@ -68,7 +80,7 @@ def sample(
     if stepwise is None:
         stepwise = bool(why_stepwise(armature))
     found = (_step if stepwise else _evaluate)(armature, at.tolist(), scene, progress)
-    return _assemble(armature, at, found, scene)
+    return _assemble(armature, at, found, scene), np.round(found["shot"]).astype(int)
 
 
 def why_stepwise(armature: Any) -> str:

@@ -105,10 +105,12 @@ def render_performance(
     kind: str = "",
     start: int | None = None,
     replaces: Any = None,
+    folder: Path | None = None,
 ) -> JobRecord:
     """Submit `render` of a motion file, at once. Raises UserError.
 
-    options [the scene's, without the expression controls: an edited performance has them in it].
+    folder: a new one for the frames [made here]. options [the scene's, without the expression controls: an
+    edited performance has them in it].
     """
     scene = context.scene
     portrait = source or inputs.source(context)
@@ -119,7 +121,7 @@ def render_performance(
     if replaces is not None and start is None:
         start = replaces.liveportrait.start_frame
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
-    folder = results.new_folder(context, label)
+    folder = folder or results.new_folder(context, label)
     request = requests.RenderRequest(_picture(portrait), motion, options, folder, f"{label}: performance")
     driving = inputs.Chosen(motion, motion.name)
     return _submit(context, request, portrait, driving, label, kind, start, replaces)

@@ -4,9 +4,13 @@
 import bpy
 from bpy.types import PropertyGroup
 
+from .rig import LIVEPORTRAIT_PG_rig
+
 
 class LIVEPORTRAIT_PG_object(PropertyGroup):
     """What the add-on knows about an object."""
+
+    rig: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_rig)
 
 
 CLASSES = (LIVEPORTRAIT_PG_object,)
