@@ -189,7 +189,8 @@ def keep(job: Job, header: Mapping[str, Any], payload: memoryview) -> Path | Non
     if name not in FILES:  # never out of the folder, whatever it says
         raise ValueError(f"a file that was not asked for: {name!r}")
     part = job.folder / f".{name}.part"
-    if offset > (part.stat().st_size if offset else 0):
+    there = part.stat().st_size if offset and part.exists() else 0
+    if not 0 <= offset <= there or not 0 <= size:
         raise ValueError("a part of a file that does not follow the last")
     with part.open("r+b" if offset else "wb") as stream:
         stream.seek(offset)
