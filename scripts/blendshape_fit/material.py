@@ -70,7 +70,8 @@ def measure(path: Path, model: Path, mirrored: bool) -> dict[str, np.ndarray]:
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(model)), output_face_blendshapes=True, num_faces=1
     )
-    landmarks, scores = [], []
+    landmarks: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
     with vision.FaceLandmarker.create_from_options(options) as landmarker, FaceTracker() as tracker:
         for rgb in _frames(path, mirrored):
             face = tracker.update(rgb)
