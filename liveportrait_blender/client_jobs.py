@@ -190,7 +190,7 @@ def keep(job: Job, header: Mapping[str, Any], payload: memoryview) -> Path | Non
         raise ValueError(f"a file that was not asked for: {name!r}")
     part = job.folder / f".{name}.part"
     there = part.stat().st_size if offset and part.exists() else 0
-    if not 0 <= offset <= there or not 0 <= size:
+    if not 0 <= offset <= there or size < 0:
         raise ValueError("a part of a file that does not follow the last")
     with part.open("r+b" if offset else "wb") as stream:
         stream.seek(offset)
