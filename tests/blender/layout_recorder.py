@@ -85,6 +85,11 @@ class Recorder:
         pass
 
     def prop(self, data: Any, name: str, *, text: str | None = None, icon: str = "NONE", **_: Any) -> None:
+        if name.startswith('["'):  # a custom property
+            assert name[2:-2] in data, f"{data.name} has no custom property {name}"
+            self.drawn.properties.append((data, name))
+            self._say(name[2:-2] if text is None else text, icon)
+            return
         assert name in data.bl_rna.properties, f"{data.bl_rna.identifier} has no property {name}"
         self.drawn.properties.append((data, name))
         self._say(data.bl_rna.properties[name].name if text is None else text, icon)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faces of a picture, found by a backend that works, and the panels while it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+
+from tests.blender.frames import read_png, write_png
+from tests.blender.layout_recorder import Drawn, draw
+from tests.blender.working import ops, portrait, until, working  # noqa: F401
+
+
+@pytest.fixture
+def couple(portrait: Path, tmp_path: Path) -> Path:  # noqa: F811
+    """The same face twice, the right one larger."""
+    face = read_png(portrait)[:, :, :3]
+    small = np.zeros_like(face)
+    small[80:240, 80:240] = face[::2, ::2]
+    return write_png(tmp_path / "couple.png", np.ascontiguousarray(np.hstack([small, face])))
+
+
+def panel(name: str) -> Drawn:
+    return draw(getattr(bpy.types, f"LIVEPORTRAIT_PT_{name}"))
+
+
+def test_a_script_is_told_how_many_there_are(working: Any, couple: Path) -> None:  # noqa: F811
+    from liveportrait_blender import faces
+
+    settings = bpy.context.scene.liveportrait
+    settings.source_path = str(couple)
+    assert ops().find_faces(role="source") == {"FINISHED"}
+    assert [face.number for face in faces.known(bpy.context, "source").faces] == [0, 1]
+    settings.options.face_order = "left-right"
+    assert faces.known(bpy.context, "source") is None  # they are numbered otherwise now
+
+
+def test_from_the_panel_they_come_with_pictures(working: Any, couple: Path) -> None:  # noqa: F811
+    from liveportrait_blender import faces, paths
+
+    settings = bpy.context.scene.liveportrait
+    settings.source_path = str(couple)
+    faces.ask(bpy.context, "source")  # what the button does; the backend starts only now
+    assert "Looking for Faces" in panel("source").text
+    until(lambda: not faces.known(bpy.context, "source").asking)
+    found = faces.known(bpy.context, "source")
+    assert not found.error and len(found.faces) == 2
+    kept = list(paths.user_folder("cache", "faces").glob("*.png"))  # icons have no number in background mode
+    assert [read_png(path).shape[:2] for path in kept] == [(faces.ACROSS, faces.ACROSS)] * 2
+    drawn = panel("source")
+    assert [button.given["number"] for name, button in drawn.operators if name.endswith("choose_face")] == [
+        0, 1, -1,
+    ]  # fmt: skip
+
+
+def test_a_driving_without_a_face_is_said(working: Any, tmp_path: Path) -> None:  # noqa: F811
+    from liveportrait_blender import faces
+
+    settings = bpy.context.scene.liveportrait
+    settings.driving_path = str(write_png(tmp_path / "grey.png", np.full((200, 200, 3), 90, np.uint8)))
+    faces.ask(bpy.context, "driving")
+    until(lambda: not faces.known(bpy.context, "driving").asking)
+    drawn = panel("driving")
+    assert "face" in faces.known(bpy.context, "driving").error and "Look Again" in drawn.text
+
+
+def test_what_has_no_pictures_is_refused(working: Any, tmp_path: Path) -> None:  # noqa: F811
+    settings = bpy.context.scene.liveportrait
+    settings.driving_kind = "LIBRARY"
+    with pytest.raises(RuntimeError, match="no pictures"):
+        ops().find_faces(role="driving")
+    settings.source_path = str(tmp_path / "gone.png")
+    with pytest.raises(RuntimeError, match="not there"):
+        ops().find_faces(role="source")
+
+
+def test_the_panel_follows_a_job(working: Any, portrait: Path) -> None:  # noqa: F811
+    from liveportrait_blender import scene_jobs
+
+    settings = bpy.context.scene.liveportrait
+    settings.source_path, settings.driving_kind = str(portrait), "LIBRARY"
+    assert "starts when it is needed" in panel("main").text
+    record = scene_jobs.animate(bpy.context, name="Anna")
+    until(lambda: record.frames >= 3)
+    drawn = panel("animate")
+    assert len(drawn.progress) == 1 and "Rendering" in drawn.text
+    assert "Working: 1 job" in panel("main").text
+    working.session.cancel(record.key)
+    until(lambda: record.settled)
+    assert not panel("animate").progress
+    until(lambda: working.session.state.kind == "ready")
+    assert "ready" in panel("main").text
