@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from liveportrait_blender import environments
 from liveportrait_blender.client import Client
 from liveportrait_blender.setup_runner import Job, Runner
 from liveportrait_blender.supervisor import Launch, Supervisor
+from scripts import machine, offline_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 600.0  # seconds; packages come from wherever pip is told
@@ -55,3 +58,24 @@ def test_from_nothing_to_an_answering_backend(tmp_path: Path, monkeypatch: pytes
     paths = [path for _, path, _ in environments.takes(user, None, user / "cache")]
     assert environments.remove(user, paths) == []
     assert {path.name for path in user.iterdir()} == {"logs"}
+
+
+@pytest.mark.slow
+def test_the_offline_file_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = [sys.executable, "-m", "pip"]
+    try:
+        path = offline_bundle.build(tmp_path, sys.version_info[:2], pip)
+    except machine.SetupError as error:
+        pytest.skip(f"the file cannot be made here: {error}")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/nobody-is-there")
+    (tmp_path / "user").mkdir()
+    runner = Runner(Job("mesh", tmp_path / "user", ROOT / "requirements", ROOT, offline=path))
+    runner.start()
+    told = runner.wait(PATIENCE)
+    assert told.state == "done", (told, list(runner.lines)[-20:])
+    found = environments.look(tmp_path / "user")
+    assert found.kind == "whole" and found.made is not None and found.made.offline
+    assert {path.name for path in (tmp_path / "user").iterdir()} == {"environment", "logs"}
