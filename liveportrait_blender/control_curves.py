@@ -57,7 +57,7 @@ def _needs_steps(scene: Any) -> bool:
     return data.use_nla and any(not track.mute and track.strips for track in data.nla_tracks)
 
 
-def _stepped(scene: Any, frames: Sequence[int]) -> list[Mapping[str, float]]:
+def _stepped(scene: Any, frames: Sequence[int]) -> list[dict[str, float]]:
     """Go through the frames, as playing them does."""
     now, sub = scene.frame_current, scene.frame_subframe
     each = []
