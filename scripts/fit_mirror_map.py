@@ -27,6 +27,7 @@ from scripts.blendshape_fit.material import Recording, read
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (ROOT / "backend" / "data", ROOT / "liveportrait_blender" / "data")
 WEIGHT = 0.1  # of the plain exchange
+FITTED = ((1, 2), (0, 3, 4, 5, 7, 10, 14, 17, 19, 20))  # keypoints of the brows; of all but eyes and brows
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -51,13 +52,29 @@ def exchange() -> np.ndarray:
 
 
 def fit(pairs: Pairs) -> np.ndarray:
-    """(36,36): the change of delta of a face -> that of its mirror image."""
+    """(36,36): the change of delta of a face -> that of its mirror image.
+
+    Part by part: in few clips do brows move without lids and lids without the mouth, and a map that took one
+    for a sign of the other would move what does not move. The lids are exchanged as they are, since no clip
+    but a wink tells the two eyes apart.
+    """
+    matrix = exchange()
+    keypoints = np.asarray(LIVE) // 3
+    for part in FITTED:
+        places = np.flatnonzero(np.isin(keypoints, part))
+        within = {clip: (own[:, places], image[:, places]) for clip, (own, image) in pairs.items()}
+        matrix[np.ix_(places, places)] = _fit_part(within, matrix[np.ix_(places, places)])
+    return matrix
+
+
+def _fit_part(pairs: Pairs, plain: np.ndarray) -> np.ndarray:
+    """(m,m) from changes (n,m), drawn to the plain exchange."""
     weights = {clip: 1 / np.sqrt(len(both[0])) for clip, both in pairs.items()}
     x = np.concatenate([weights[clip] * np.concatenate(both) for clip, both in pairs.items()])
     y = np.concatenate([weights[clip] * np.concatenate(both[::-1]) for clip, both in pairs.items()])
     spread = np.sqrt((x**2).mean(axis=0)) + 2e-5
     x, y = x / spread, y / spread
-    prior = exchange() * spread / spread[:, None]
+    prior = plain * spread / spread[:, None]
     strength = WEIGHT * (x**2).sum(axis=1).mean()
     more = np.linalg.solve(x.T @ x + strength * np.eye(len(spread)), x.T @ (y - x @ prior.T)).T
     return involution((prior + more) * spread[:, None] / spread)
@@ -85,7 +102,7 @@ def main() -> None:
     for clip, pair in pairs.items():
         rest = {name: both for name, both in pairs.items() if name != clip}
         print(f"{clip:>6} {explained(fit(rest), pair):6.2f} {explained(exchange(), pair):6.2f}")
-    matrix = np.round(fit(pairs), 6)
+    matrix = np.round(fit(pairs), 8)
     inputs = json.dumps([list(divmod(int(number), 3)) for number in LIVE])
     rows = ",\n  ".join(json.dumps(row) for row in matrix.tolist())
     text = (
