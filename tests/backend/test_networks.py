@@ -19,6 +19,7 @@ from tests.backend import generated_weights as weights
 
 torch = pytest.importorskip("torch", reason="the networks need torch, which is not in this environment")
 
+import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from backend.networks.appearance import AppearanceFeatureExtractor  # noqa: E402
@@ -27,7 +28,14 @@ from backend.networks.cpu_generator import CpuGenerator  # noqa: E402
 from backend.networks.cpu_warping import CpuWarping  # noqa: E402
 from backend.networks.generator import SpadeGenerator  # noqa: E402
 from backend.networks.motion import MotionExtractor, degrees  # noqa: E402
-from backend.networks.warping import WarpingModule  # noqa: E402
+from backend.networks.warping import (  # noqa: E402
+    WarpingModule,
+    coordinate_grid,
+    gaussians,
+    hourglass_input,
+    move,
+    propose,
+)
 
 ORACLE = np.load(Path(__file__).parents[1] / "data" / "networks_oracle.npz", allow_pickle=False)
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -122,7 +130,28 @@ def test_warping_is_the_released_one(item: int) -> None:
     deformation, occlusion = module.dense_motion_network(volume, source, driving)
     assert error(deformation[:, ::3, ::3, ::3], ORACLE[f"W{item}.deformation"]) < 1e-4
     assert error(occlusion, ORACLE[f"W{item}.occlusion_map"]) < 1e-3
-    assert error(module(volume, source, driving)[:, :, ::5, ::5], ORACLE[f"W{item}.out"]) < 1e-3
+    features = module(volume, source, driving)
+    assert error(features[:, :, ::5, ::5], ORACLE[f"W{item}.out"]) < 1e-3
+    mean, std = ORACLE["W.out_chan_mean"][item], ORACLE["W.out_chan_std"][item]
+    assert error(features.mean(dim=(0, 2, 3)), mean) < 1e-3
+    assert error(features.std(dim=(0, 2, 3)), std) < 1e-3
+
+
+@pytest.mark.slow
+def test_the_steps_of_warping_are_the_released_ones() -> None:
+    """Proposals, Gaussians and the mixture, at every fifth voxel, of every fourth keypoint."""
+    volume, source, driving = warping_input(0)
+    dense = network("warping_module").dense_motion_network
+    grid = coordinate_grid(volume.shape[2:], source)
+    proposals = propose(grid, source, driving)
+    assert error(proposals[:, ::4, ::5, ::5, ::5], ORACLE["W0.sparse_motion"]) < 1e-4
+    bumps = gaussians(driving, grid) - gaussians(source, grid)
+    padded = F.pad(bumps, (0, 0, 0, 0, 0, 0, 1, 0))
+    assert error(padded[:, ::4, None, ::5, ::5, ::5], ORACLE["W0.heatmap"]) < 1e-4
+    compressed = F.relu(dense.norm(dense.compress(volume)))
+    mixed = dense.hourglass(hourglass_input(bumps, move(compressed, proposals)))
+    mixture = dense.mask(mixed).softmax(dim=1)
+    assert error(mixture[:, ::4, ::5, ::5, ::5], ORACLE["W0.mask"]) < 1e-4
 
 
 @pytest.mark.slow
@@ -134,7 +163,10 @@ def test_warping_on_the_cpu_is_the_released_one(item: int) -> None:
     deformation, occlusion = warping.motion(state, driving[0])
     assert error(deformation[None, ::3, ::3, ::3], ORACLE[f"W{item}.deformation"]) < 1e-4
     assert error(occlusion, ORACLE[f"W{item}.occlusion_map"]) < 1e-3
-    assert error(warping.run(state, driving)[:, :, ::5, ::5], ORACLE[f"W{item}.out"]) < 1e-3
+    features = warping.run(state, driving)
+    assert error(features[:, :, ::5, ::5], ORACLE[f"W{item}.out"]) < 1e-3
+    if item == 0:
+        assert error(cpu_generator()(features)[:, :, ::5, ::5], ORACLE["G_of_W0.out"]) < 2e-3
 
 
 @pytest.mark.slow
@@ -167,6 +199,9 @@ def test_generator_is_the_released_one() -> None:
     features = generator_input()
     plain = network("spade_generator")(features)
     assert error(plain[:, :, ::5, ::5], ORACLE["G.out"]) < 1e-3
+    assert error(F.avg_pool2d(plain, 16), ORACLE["G.block16"]) < 1e-3
+    np.testing.assert_allclose(plain.mean(dim=(2, 3)), ORACLE["G.chan_mean"], atol=1e-4)
+    np.testing.assert_allclose(plain.std(dim=(2, 3)), ORACLE["G.chan_std"], atol=1e-4)
     fast = cpu_generator()
     pair = fast(torch.cat([-features, features]))
     assert error(pair[1:], plain) < 1e-3
