@@ -30,7 +30,7 @@ def put(
             compat.place_sound(before, start, frames, round(from_second * compat.rate(scene)))
             return before
         channel = before.channel
-        strips.remove(before)
+        _drop(strips, before)
     if channel is None:
         channel = max((one.channel for one in strips), default=0) + 1
     try:
@@ -39,10 +39,7 @@ def put(
         log.info("No sound strip of %s: %s", path, error)
         return None
     if compat.content_length(strip) <= 1:  # what Blender makes of a file without sound
-        used = strip.sound
-        strips.remove(strip)
-        if used is not None and not used.users:
-            bpy.data.sounds.remove(used)
+        _drop(strips, strip)
         return None
     compat.place_sound(strip, start, frames, round(from_second * compat.rate(scene)))
     return strip
@@ -56,10 +53,14 @@ def remove(name: str) -> None:
         strips = compat.strips(scene.sequence_editor)
         strip = strips.get(name)
         if strip is not None and strip.type == "SOUND":
-            used = strip.sound
-            strips.remove(strip)
-            if used is not None and not used.users:
-                bpy.data.sounds.remove(used)
+            _drop(strips, strip)
+
+
+def _drop(strips: Any, strip: Any) -> None:
+    used = strip.sound
+    strips.remove(strip)
+    if used is not None and not used.users:
+        bpy.data.sounds.remove(used)
 
 
 def _same(one: str, other: str) -> bool:
