@@ -266,7 +266,8 @@ def test_the_panel_warns_of_what_would_be_stumbled_over(addon, tmp_path: Path) -
     bpy.ops.liveportrait.move_results()
     bpy.ops.liveportrait.use_standard_view()
     scene.render.fps = 25
-    assert not {"wm.save_mainfile", "liveportrait.move_results", "liveportrait.use_standard_view"} & panel().ids
+    fixes = {"wm.save_mainfile", "liveportrait.move_results", "liveportrait.use_standard_view"}
+    assert not fixes & panel().ids
 
 
 def test_several_results_are_listed_and_can_be_selected(addon, tmp_path: Path) -> None:
