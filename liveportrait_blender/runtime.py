@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import compat, names
+from . import compat, names, thumbnails
 from .job_records import JobRecord
 from .session import Session
 from .supervisor import BackendSettings
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 takers: list[Callable[[JobRecord], None]] = []  # called with each job that has ended, on the main thread
 
 _forget_exit: Callable[[], None] | None = None
-_known: tuple[float, BackendSettings] = (float("-inf"), BackendSettings())
+_known: BackendSettings | None = None
+_seen = float("-inf")
 
 
 def read_settings() -> BackendSettings:
@@ -37,26 +38,36 @@ def read_settings() -> BackendSettings:
 
 def missing() -> tuple[str, str]:
     """(why no backend can be started, the id of an operator that helps); ("", "") if one can. For draw and
-    poll: what the preferences say is looked at every two seconds.
+    poll: what the preferences say is looked at every two seconds, by a timer where there are timers.
     """
-    global _known
     if session.state.kind not in ("stopped", "failed"):
         return "", ""
-    when, settings = _known
-    if time.monotonic() - when > LOOK_AGAIN:
-        settings = read_settings()
-        _known = time.monotonic(), settings
-    if settings.why_not:
-        return settings.why_not.rstrip("."), settings.fix
-    if settings.local is None and not settings.remote_url:
-        return "There is no backend", settings.fix
+    if time.monotonic() - _seen > LOOK_AGAIN:
+        if bpy.app.background:
+            _look()
+        elif not bpy.app.timers.is_registered(_look):
+            bpy.app.timers.register(_look, first_interval=0.0)
+    if _known is None:
+        return "", ""
+    if _known.why_not:
+        return _known.why_not.rstrip("."), _known.fix
+    if _known.local is None and not _known.remote_url:
+        return "There is no backend", _known.fix
     return "", ""
+
+
+def _look() -> None:
+    """Look at the preferences and at what is installed, and show what has changed."""
+    global _known, _seen
+    before, _known, _seen = _known, read_settings(), time.monotonic()
+    if _known != before and not bpy.app.background:
+        thumbnails.redraw()
 
 
 def forget_settings() -> None:
     """The preferences or what is installed has changed: look again at once."""
-    global _known
-    _known = float("-inf"), BackendSettings()
+    global _seen
+    _seen = float("-inf")
 
 
 def _tell_end(record: JobRecord) -> None:
@@ -109,7 +120,10 @@ def register() -> None:
 
 
 def unregister() -> None:
-    global _forget_exit
+    global _forget_exit, _known
+    if bpy.app.timers.is_registered(_look):
+        bpy.app.timers.unregister(_look)
+    _known = None
     if _forget_exit is not None:
         _forget_exit()
         _forget_exit = None
