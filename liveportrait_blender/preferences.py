@@ -135,7 +135,7 @@ class LIVEPORTRAIT_AP_preferences(AddonPreferences):
         update=_changed,
     )
     cache_limit: bpy.props.IntProperty(
-        name="Cache Limit",
+        name="Cache Limit (GB)",
         description="Gigabytes that the cache may take; what was not used the longest goes first",
         min=1,
         max=10_000,
@@ -143,7 +143,7 @@ class LIVEPORTRAIT_AP_preferences(AddonPreferences):
         update=_changed,
     )
     unload_after: bpy.props.IntProperty(
-        name="Free Memory After",
+        name="Free Memory After (min)",
         description="Minutes without work after which the backend frees the memory, 0 for never",
         min=0,
         max=24 * 60,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bpy
+
 from . import paths, pump, runtime
 from .names import UserError
 from .setup_runner import Job, Progress, Runner
@@ -65,12 +67,22 @@ def look() -> None:
     global shown
     if _runner is None:
         return
-    ended = shown.ended
+    ended, before = shown.ended, _told()
     shown = _runner.progress
+    if _told() != before:
+        _redraw_preferences()
     if shown.ended and not ended:
         runtime.forget_settings()
         if look in pump.watchers:
             pump.watchers.remove(look)
+
+
+def _redraw_preferences() -> None:
+    """The pump draws the sidebar anew, and only that."""
+    for window in getattr(bpy.context.window_manager, "windows", ()):
+        for area in window.screen.areas:
+            if area.type == "PREFERENCES":
+                area.tag_redraw()
 
 
 def _told() -> tuple[str, str, str, int]:

@@ -10,11 +10,10 @@ import bpy
 from bpy.types import Operator
 
 from .. import environments, online, paths, preferences, pump, runtime, set_up
+from ..dialogs import WIDTH, paragraph
 from ..names import UserError
-from ..panels.layout import wrapped
 from ..setup_plan import PROFILES, has_nvidia
 
-WIDTH = 480
 HIDDEN = {"SKIP_SAVE", "HIDDEN"}
 
 
@@ -74,19 +73,17 @@ class LIVEPORTRAIT_OT_set_up_backend(_SettingUp, Operator):
         layout = self.layout
         layout.prop(self, "profile")
         box = layout.box().column(align=True)
-        wrapped(box, f"{profile.description}.", context, reserved=-170)
+        paragraph(box, f"{profile.description}.")
         box.label(text=f"Size: {profile.sizes}", icon="IMPORT")
         box.label(text=f"Place: {paths.user_folder()}", icon="FILE_FOLDER")
         if not profile.measured:
             box.label(text="The size is an estimate: it depends on the graphics card's driver", icon="INFO")
         if self.profile == "neural-cuda" and not self._graphics:
             box.label(text="No NVIDIA driver was found on this machine", icon="ERROR")
-        wrapped(
+        paragraph(
             layout,
             "Packages come from Python's package index, under their own licences; those of PyTorch from "
             "PyTorch's. Nothing else on this machine is changed, and Remove Backend takes all of it away.",
-            context,
-            reserved=-170,
         )
 
     def execute(self, context: Any) -> set[str]:
@@ -199,9 +196,8 @@ class LIVEPORTRAIT_OT_remove_backend(Operator):
             row.enabled = size > 0
             row.prop(self, name)
             row.label(text=f"{size / 1e6:,.0f} MB" if size else "nothing")
-        wrapped(
-            layout, f"All of it lies in {paths.user_folder()}. Results and folders of your own stay.", context
-        )
+        layout.label(text=f"All of it lies in {paths.user_folder()}")
+        paragraph(layout, "Results, and folders of your own, stay.")
 
     def execute(self, context: Any) -> set[str]:
         runtime.session.stop()

@@ -10,11 +10,10 @@ from bpy.types import Operator
 
 from .. import model_store, online, paths, preferences, pump, runtime
 from ..client import BackendError
+from ..dialogs import WIDTH, paragraph
 from ..model_store import Listing, Verifying
 from ..names import UserError
-from ..panels.layout import wrapped
 
-WIDTH = 460
 PATIENCE = 120.0  # seconds for a backend that has to start first
 
 listing = Listing()  # as last told; panels read it
@@ -122,7 +121,7 @@ class LIVEPORTRAIT_OT_download_models(Operator):
             "Models with other licences, which LivePortrait's own program also uses, are never fetched. "
             "Checksums are compared, and an interrupted download goes on where it broke off."
         )
-        wrapped(layout, told, context, reserved=-150)
+        paragraph(layout, told)
 
     def execute(self, context: Any) -> set[str]:
         from .. import scene_jobs

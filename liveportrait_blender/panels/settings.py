@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The panel about the backend itself: its state, its set-up, the models, the cache; and the preferences."""
 
-from pathlib import Path
 from typing import Any
 
 from bpy.types import Panel
@@ -41,17 +40,15 @@ class LIVEPORTRAIT_PT_cache(Subpanel, Panel):
         draw_cache(self.layout, context)
 
 
-def draw_backend(layout: Any, context: Any) -> None:
-    """The backend's state, or its set-up while that runs."""
+def draw_backend(layout: Any, context: Any, brief: bool = False) -> None:
+    """The backend's state, or its set-up while that runs. brief: without what the preferences have anyway."""
     if set_up.is_running():
         draw_set_up(layout, context)
         return
     state = runtime.session.state
     reason, fix = runtime.missing()
     if reason:
-        if set_up.shown.state in ("failed", "cancelled"):
-            trouble(layout, context, set_up.shown.sentence, set_up.shown.hint, "liveportrait.show_log")
-        draw_missing(layout, context, reason, fix)
+        draw_missing(layout, context, reason, fix, brief)
     else:
         wrapped(layout, state.sentence.rstrip("."), context)
         draw_engines(layout, context, state)
@@ -65,17 +62,22 @@ def draw_backend(layout: Any, context: Any) -> None:
     row = layout.row(align=True)
     row.operator("liveportrait.show_log", text="Log", icon="TEXT")
     row.operator("liveportrait.copy_error", text="Copy Error", icon="COPYDOWN")
-    row.operator("liveportrait.open_preferences", text="", icon="PREFERENCES")
+    if not brief:
+        row.operator("liveportrait.open_preferences", text="", icon="PREFERENCES")
 
 
-def draw_missing(layout: Any, context: Any, reason: str, fix: str) -> None:
+def draw_missing(layout: Any, context: Any, reason: str, fix: str, brief: bool = False) -> None:
     """Why there is no backend, and every way to one."""
+    if set_up.shown.state in ("failed", "cancelled"):
+        trouble(layout, context, set_up.shown.sentence, set_up.shown.hint, "liveportrait.show_log")
     blocked(layout, context, reason, fix)
     if fix != preferences.SET_UP:
         return
     offline, helps = online.missing()
     if offline:
         blocked(layout, context, offline, helps)
+    if brief:
+        return
     layout.operator("liveportrait.set_up_offline", icon="FILE_ARCHIVE")
     layout.operator("liveportrait.open_preferences", text="Use Another Backend", icon="PREFERENCES")
 
@@ -132,6 +134,9 @@ def draw_models(layout: Any, context: Any) -> None:
             layout.label(text="Checksums were compared", icon="CHECKMARK")
     if not listing.complete:
         layout.operator("liveportrait.download_models", icon="IMPORT")
+        offline, helps = online.missing()
+        if offline and not runtime.missing()[0] and preferences.get().backend != "REMOTE":
+            blocked(layout, context, offline, helps)
     row = layout.row(align=True)
     row.operator("liveportrait.list_models", text="List", icon="FILE_REFRESH")
     row.operator("liveportrait.verify_models", text="Verify")
@@ -166,10 +171,11 @@ def draw_preferences(settings: Any, layout: Any, context: Any) -> None:
         column.prop(settings, "remember_token")
         column.prop(settings, "remote_certificate")
     box = layout.box().column()
-    draw_backend(box, context)
+    draw_backend(box, context, brief=True)
     if settings.backend == "LOCAL" and not set_up.is_running():
         row = box.row(align=True)
-        row.operator("liveportrait.set_up_backend", icon="IMPORT")
+        if runtime.missing()[1] != preferences.SET_UP:
+            row.operator("liveportrait.set_up_backend", text="Set Up", icon="IMPORT")
         row.operator("liveportrait.set_up_offline", text="From File", icon="FILE_ARCHIVE")
         row.operator("liveportrait.repair_backend", text="Repair", icon="TOOL_SETTINGS")
         row.operator("liveportrait.remove_backend", text="Remove", icon="TRASH")
@@ -184,10 +190,8 @@ def _draw_local(settings: Any, column: Any) -> None:
     column.prop(settings, "device")
     column.prop(settings, "port")
     column.prop(settings, "unload_after")
-    for name, own in (("models_folder", "models"), ("cache_folder", "cache")):
-        column.prop(settings, name)
-        if not getattr(settings, name):
-            column.label(text=str(Path("(extension's folder)") / own), translate=False)
+    for name in ("models_folder", "cache_folder"):
+        column.prop(settings, name, placeholder="The extension's own folder")
     column.prop(settings, "cache_limit")
     if runtime.session.state.kind not in ("stopped", "failed"):
         column.label(text="Changes take effect when the backend is restarted", icon="INFO")
