@@ -70,11 +70,14 @@ class Landing:
 
 @dataclass(frozen=True)
 class Landed:
-    """What has come into the file. owner: the plane, or the object that shows it now; may be None."""
+    """What has come into the file. owner: the plane, or the object that shows it now; may be None. warning: a
+    sentence on what should be done yet.
+    """
 
     image: Any
     owner: Any = None
     strip: Any = None
+    warning: str = ""
 
 
 def new_folder(context: Any, name: str) -> Path:
@@ -222,6 +225,8 @@ def land(context: Any, landing: Landing) -> Landed:
             )
         if target.type != "MESH":
             raise UserError(f'"{target.name}" is not a mesh.', "Choose an image plane as the result.")
+        if target.library is not None or target.data.library is not None:
+            raise UserError(f'"{target.name}" is linked from another file.', "Make it local.")
     try:
         image = image_plane.load_sequence(folder, landing.name)
     except RuntimeError as error:
@@ -239,7 +244,10 @@ def land(context: Any, landing: Landing) -> Landed:
             image.liveportrait.material_before = image_plane.put_on(owner, material)
         else:
             owner = _add_plane(context, scene, landing, image, material)
-    return Landed(image, owner, _hear(scene, image, landing, frames))
+    warning = ""
+    if landing.kind == "OBJECT" and owner is not None and not owner.data.uv_layers:
+        warning = f'"{owner.name}" has no UV map. Unwrap it so that the portrait can be seen.'
+    return Landed(image, owner, _hear(scene, image, landing, frames), warning)
 
 
 def _replace(before: Any, image: Any) -> Any:

@@ -35,6 +35,8 @@ class LIVEPORTRAIT_OT_apply_result(Operator):
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        if landed.warning:
+            self.report({"WARNING"}, landed.warning)
         frames = landed.image.liveportrait.frames
         self.report({"INFO"}, f'"{landed.image.name}": {frames} frame{"" if frames == 1 else "s"}')
         return {"FINISHED"}
@@ -192,7 +194,7 @@ class LIVEPORTRAIT_OT_delete_result(Operator):
         return has_result(cls, context)
 
     def invoke(self, context: Any, event: Any) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=360)
+        return context.window_manager.invoke_props_dialog(self, width=360, confirm_text="Delete")
 
     def draw(self, context: Any) -> None:
         image = results.active(context)

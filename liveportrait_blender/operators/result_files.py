@@ -30,14 +30,14 @@ class LIVEPORTRAIT_OT_move_results(Operator):
         return True
 
     def invoke(self, context: Any, event: Any) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=420)
+        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text="Move")
 
     def draw(self, context: Any) -> None:
         count = len(result_files.outside())
         what = "1 result lies" if count == 1 else f"{count} results lie"
         self.layout.label(text=f"{what} outside the folder of this file.", icon="INFO")
         place = Path(bpy.data.filepath).parent / results.FOLDER
-        self.layout.label(text=f"Bring them to {place}?", icon="BLANK1")
+        self.layout.label(text=f"Move them to {place}?" if count != 1 else f"Move it to {place}?", icon="BLANK1")
 
     def execute(self, context: Any) -> set[str]:
         try:
@@ -105,7 +105,7 @@ class LIVEPORTRAIT_OT_remove_unused_results(Operator):
     def invoke(self, context: Any, event: Any) -> set[str]:
         if result_files.why_not_clean() or not result_files.unused():
             return self.execute(context)
-        return context.window_manager.invoke_props_dialog(self, width=420)
+        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text="Remove")
 
     def draw(self, context: Any) -> None:
         folders = result_files.unused()

@@ -171,6 +171,14 @@ def test_on_the_selected_object_its_old_material_is_kept(addon, tmp_path: Path) 
     assert bpy.data.materials["paint"].use_fake_user
 
 
+def test_an_object_without_uv_map_is_warned_of(addon, tmp_path: Path) -> None:
+    target = bpy.data.objects.new("bare", bpy.data.meshes.new("bare"))
+    bpy.context.scene.collection.objects.link(target)
+    write_frames(tmp_path / "a", 1)
+    made = landed(tmp_path / "a", kind="OBJECT", target="bare", target_uid=target.session_uid)
+    assert made.owner == target and "has no UV map" in made.warning
+
+
 def test_what_is_gone_is_said_and_nothing_changes(addon, tmp_path: Path) -> None:
     write_frames(tmp_path / "a", 2)
     gone = landing_of(tmp_path / "a", kind="OBJECT", target="Cube", target_uid=1)
