@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bpy
 
-from . import paths, pump, runtime
+from . import paths, preferences, pump, runtime
 from .names import UserError
 from .setup_runner import Job, Progress, Runner
 
@@ -75,6 +75,20 @@ def look() -> None:
         runtime.forget_settings()
         if look in pump.watchers:
             pump.watchers.remove(look)
+        if shown.state == "done":
+            _change_over()
+
+
+def _change_over() -> None:
+    """A backend that runs out of the environment that was replaced would lack its files; its jobs go on."""
+    settings = preferences.get()
+    local = settings is not None and settings.backend == "LOCAL"
+    if not local or runtime.session.state.kind in ("stopped", "failed"):
+        return
+    try:
+        runtime.session.restart()
+    except UserError as error:
+        runtime.log.warning("The backend was not started again: %s", error)
 
 
 def _redraw_preferences() -> None:

@@ -29,7 +29,7 @@ class _SettingUp:
 
     def begin(self, profile: str, offline: Path | None = None, again: bool = False) -> set[str]:
         try:
-            if again:
+            if environments.look(paths.user_folder()).kind != "absent":
                 runtime.session.stop()  # Windows cannot replace what runs
             set_up.begin(profile, offline, again)
         except UserError as error:

@@ -242,6 +242,19 @@ def test_one_set_up_at_a_time_and_it_can_be_cancelled(
     assert ops.set_up_backend() == {"FINISHED"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script with a #! line")
+def test_a_backend_that_runs_changes_over_to_the_new_environment(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up, runtime, restarts = part("set_up"), part("runtime"), []
+    ops.set_up_backend()
+    monkeypatch.setattr(runtime.session, "restart", lambda: restarts.append(True))
+    set_up.begin("mesh", again=True)
+    monkeypatch.setattr(runtime.session, "_state", part("session_state").SessionState("busy"))
+    assert set_up.wait(60).state == "done"
+    assert restarts == [True]
+
+
 def test_disabling_ends_a_set_up(addon: ModuleType, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_up, pump = part("set_up"), part("pump")
     monkeypatch.setenv("STAND_IN_MODE", "install:hang")
