@@ -31,15 +31,16 @@ __all__ = [
     "to_action",
 ]
 
-_COLOURS = {
-    "Eyes": "THEME04",
-    "Lips": "THEME01",
-    "Brows": "THEME09",
-    "Jaw and Cheeks": "THEME03",
-    "Other": "THEME10",
-}
 _HEAD_COLLECTION = "Head"
-_KEYPOINT_RADIUS, _STILL_RADIUS = 0.014, 0.007  # the nearest two keypoints lie 0.012 apart
+_COLOURS = {
+    "Eyes": (0.25, 0.60, 1.0),
+    "Lips": (1.0, 0.30, 0.30),
+    "Brows": (1.0, 0.80, 0.20),
+    "Jaw and Cheeks": (0.35, 0.85, 0.40),
+    "Other": (0.65, 0.65, 0.65),
+    _HEAD_COLLECTION: (1.0, 0.55, 0.15),
+}
+_KEYPOINT_RADIUS, _STILL_RADIUS = 0.011, 0.006  # the nearest two keypoints lie 0.012 apart
 _HEAD_RADIUS = 0.6
 _BONE_LENGTH = 0.03
 _SHAPES = {
@@ -143,12 +144,20 @@ def _edit_bone(armature: Any, name: str, place: Any, length: float) -> Any:
 
 def _collections(armature: Any) -> None:
     armature.collections.new(_HEAD_COLLECTION).assign(armature.bones[HEAD])
-    armature.bones[HEAD].color.palette = "THEME02"
+    _colour(armature.bones[HEAD], _HEAD_COLLECTION)
     for group, keypoints in GROUPS.items():
         collection = armature.collections.new(group)
         for k in keypoints:
             collection.assign(armature.bones[BONES[k]])
-            armature.bones[BONES[k]].color.palette = _COLOURS[group]
+            _colour(armature.bones[BONES[k]], group)
+
+
+def _colour(bone: Any, group: str) -> None:
+    bone.color.palette = "CUSTOM"
+    colours, own = bone.color.custom, _COLOURS[group]
+    colours.normal = own
+    colours.select = [0.5 + 0.5 * part for part in own]
+    colours.active = (1.0, 1.0, 1.0)
 
 
 def _look(item: Any) -> None:
@@ -157,6 +166,7 @@ def _look(item: Any) -> None:
     head.rotation_mode = "XYZ"
     head.custom_shape = _shape("head")
     head.use_custom_shape_bone_size = False
+    head.custom_shape_wire_width = 2.0
     for k, name in enumerate(BONES):
         bone = item.pose.bones[name]
         bone.rotation_mode = "XYZ"
@@ -172,19 +182,29 @@ def _shape(kind: str) -> Any:
     if found is not None and found.library is None and found.type == "MESH":
         return found
     mesh = bpy.data.meshes.new(name)
-    points, edges = _ring_with_nose() if kind == "head" else _ball(kind)
-    mesh.from_pydata(points, edges, [])
+    if kind == "head":
+        mesh.from_pydata(*_ring_with_nose(), [])
+    else:
+        points, faces = _diamond(_STILL_RADIUS if kind == "still" else _KEYPOINT_RADIUS)
+        mesh.from_pydata(points, [], faces)
     return bpy.data.objects.new(name, mesh)
 
 
-def _ball(kind: str) -> tuple[list[Any], list[Any]]:
-    """Three circles, so that it looks like a ball from everywhere."""
-    radius = _STILL_RADIUS if kind == "still" else _KEYPOINT_RADIUS
-    points: list[Any] = []
-    edges: list[Any] = []
+def _diamond(radius: float) -> tuple[list[Any], list[Any]]:
+    """An octahedron: solid, so that a click anywhere on it takes it."""
+    points = []
     for axis in range(3):
-        _circle(points, edges, radius, axis, 12)
-    return points, edges
+        for sign in (-radius, radius):
+            point = [0.0, 0.0, 0.0]
+            point[axis] = sign
+            points.append(tuple(point))
+    faces = []
+    for x in (0, 1):
+        for y in (2, 3):
+            for z in (4, 5):
+                outward = (x + y + z) % 2 == 1  # seen from outside the corners go round the same way
+                faces.append((x, y, z) if outward else (x, z, y))
+    return points, faces
 
 
 def _ring_with_nose() -> tuple[list[Any], list[Any]]:

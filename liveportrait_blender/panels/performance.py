@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import keypoint_rig, performance, results, rig_controls
+from .. import keypoint_rig, performance, results, rig_controls, runtime
 from ..properties import controls
 from ..rig_action import described
 from ..rig_layout import property_path
@@ -41,13 +41,13 @@ class LIVEPORTRAIT_PT_performance(Subpanel, Panel):
         about = described(rig)
         if about is not None:
             rate = about["fps_numerator"] / about["fps_denominator"]
-            box.label(text=f"{about['frames']} frames at {rate:.5g} a second, {about['engine']} engine")
+            box.label(text=f"{about['frames']} frames at {rate:.5g} a second ({about['engine']})")
         layout.prop(rig.liveportrait.rig, "result")
         big = layout.column()
         big.scale_y = 1.5
         big.operator("liveportrait.render_performance", icon="RENDER_ANIMATION")
         why = performance.missing(context, rig)
-        if why:
+        if why and why != runtime.missing()[0]:  # that stands at the top
             blocked(layout, context, why)
         row = layout.row(align=True)
         row.operator("liveportrait.set_neutral", icon="USER").reset = False
@@ -74,7 +74,7 @@ class LIVEPORTRAIT_PT_performance_controls(Subpanel, Panel):
         for label, names in controls.GROUPS:
             column = layout.column(align=True, heading=label)
             for name in names:
-                title = controls.title(controls.rows()[name]["label"])
+                title = controls.short_label(controls.rows()[name])
                 column.prop(rig, property_path(name), text=title, slider=True)
         layout.operator("liveportrait.reset_rig_controls", text="Reset", icon="LOOP_BACK")
 
