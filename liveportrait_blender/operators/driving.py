@@ -32,6 +32,7 @@ class LIVEPORTRAIT_OT_open_driving(Operator, ImportHelper):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         settings.driving_kind = "FILE"
+        settings.options.use_driving_face = False  # the number was another clip's
         return {"FINISHED"}
 
 
@@ -132,6 +133,7 @@ class LIVEPORTRAIT_OT_swap_inputs(Operator):
     def execute(self, context: Any) -> set[str]:
         settings = context.scene.liveportrait
         settings.source_path, settings.driving_path = settings.driving_path, settings.source_path
+        settings.options.use_face = settings.options.use_driving_face = False
         return {"FINISHED"}
 
 

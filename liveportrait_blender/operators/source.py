@@ -59,6 +59,7 @@ class LIVEPORTRAIT_OT_open_source(Operator, ImportHelper):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         settings.source_kind = "FILE"
+        settings.options.use_face = False  # the number was another picture's
         return {"FINISHED"}
 
 
@@ -83,6 +84,7 @@ class LIVEPORTRAIT_OT_use_object_texture(Operator):
         settings = context.scene.liveportrait
         settings.source_image = inputs.texture_of(context.active_object)
         settings.source_kind = "IMAGE"
+        settings.options.use_face = False
         return {"FINISHED"}
 
 
@@ -112,6 +114,7 @@ class LIVEPORTRAIT_OT_paste_source(Operator):
             image.pack()
         settings.source_image = image
         settings.source_kind = "IMAGE"
+        settings.options.use_face = False
         return {"FINISHED"}
 
 

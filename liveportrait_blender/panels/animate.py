@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import requests, runtime
+from .. import inputs, requests, runtime
 from .layout import Subpanel, blocked, split, trouble
 
 RUNNING_STATES = ("waiting", "preparing", "queued", "running")
@@ -30,6 +30,10 @@ class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
             progress(layout, job)
         if not why and not running:
             layout.operator("liveportrait.preview_clip", icon="PLAY")
+            if requests.has_controls(context.scene) and not inputs.driving_missing(context):
+                row = layout.row(align=True)
+                row.label(text="With expression controls", icon="SHAPEKEY_DATA")
+                row.operator("liveportrait.reset_controls", text="", icon="X")
         last_job(layout, context, context.window_manager.liveportrait.jobs)
         column = layout.column()
         split(column)

@@ -13,19 +13,24 @@ HEIGHT = 3.0  # of a face's picture in rows
 def draw(layout: Any, context: Any, role: str) -> None:
     """A button that looks for faces, or the faces that were found."""
     found = faces.known(context, role)
+    name = "face" if role == "source" else "driving_face"
+    options = context.scene.liveportrait.options
+    current = getattr(options, name) if getattr(options, f"use_{name}") else -1
     if found is None or found.asking:
-        row = layout.row()
+        row = layout.row(align=True)
         row.enabled = found is None
         text = "Choose a Face" if found is None else "Looking for Faces"
+        if current >= 0:
+            text = f"Face {current} Is Used"
         row.operator("liveportrait.find_faces", text=text, icon="USER").role = role
+        if current >= 0:
+            button = row.operator("liveportrait.choose_face", text="", icon="X")
+            button.role, button.number = role, -1
         return
     if found.error:
         wrapped(layout, found.error, context, "ERROR")
         layout.operator("liveportrait.find_faces", text="Look Again", icon="FILE_REFRESH").role = role
         return
-    name = "face" if role == "source" else "driving_face"
-    options = context.scene.liveportrait.options
-    current = getattr(options, name) if getattr(options, f"use_{name}") else -1
     if len(found.faces) == 1 and current in (-1, found.faces[0].number):
         layout.label(text="One face", icon="USER")
         return

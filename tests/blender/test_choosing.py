@@ -27,9 +27,10 @@ def refused(operator: Any, **words: Any) -> str:
 
 def test_a_portrait_is_opened(settings: Any, tmp_path: Path) -> None:
     path = small_png(tmp_path / "Añna 1.png")
-    settings.source_kind = "IMAGE"
+    settings.source_kind, settings.options.use_face = "IMAGE", True
     assert bpy.ops.liveportrait.open_source(filepath=str(path)) == {"FINISHED"}
     assert (settings.source_kind, settings.source_path) == ("FILE", str(path))
+    assert not settings.options.use_face  # that was a face of another picture
 
 
 def test_paths_are_relative_to_a_saved_file(settings: Any, tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ def test_several_faces_can_be_chosen_from(settings: Any, monkeypatch: pytest.Mon
 
     settings.source_path = "/another.png"  # its faces are not known
     assert "Choose a Face" in panel("source").text
+    bpy.ops.liveportrait.choose_face(role="source", number=2)
+    assert "Face 2 Is Used" in panel("source").text
 
 
 @pytest.mark.parametrize("told", [{}, {"faces": 3}, {"faces": [{}]}, {"faces": [{"number": "x"}]}])
@@ -266,6 +268,8 @@ def test_what_is_missing_is_said_with_its_fix(settings: Any, monkeypatch: pytest
     assert "Choose a driving clip first" in panel("animate").text
     settings.controls.smile = 0.5
     assert "Choose" not in panel("animate").text
+    settings.driving_kind = "LIBRARY"
+    assert "With expression controls" in panel("animate").text
     monkeypatch.setattr(runtime, "missing", lambda: ("There is no backend", "wm.path_open"))
     drawn = panel("main")
     assert "There is no backend" in drawn.text and "wm.path_open" in drawn.ids
