@@ -194,10 +194,7 @@ def scene_of(landing: Landing) -> Any:
     """The scene that a result is for. Raises UserError when its file was closed or it was deleted."""
     scene = by_uid(bpy.data.scenes, landing.scene_uid)
     if scene is None:
-        raise UserError(
-            f'The scene "{landing.scene}" of this result is no longer open.',
-            f"Its frames are kept in {landing.folder}.",
-        )
+        raise UserError(f'The scene "{landing.scene}" of this result is no longer open.')
     return scene
 
 
@@ -220,9 +217,7 @@ def land(context: Any, landing: Landing) -> Landed:
     target = by_uid(bpy.data.objects, landing.target_uid)
     if before is None and landing.kind == "OBJECT":
         if target is None:
-            raise UserError(
-                f'The object "{landing.target}" is gone.', f"The frames are kept in {landing.folder}."
-            )
+            raise UserError(f'The object "{landing.target}" is gone.', "Animate again on to another.")
         if target.type != "MESH":
             raise UserError(f'"{target.name}" is not a mesh.', "Choose an image plane as the result.")
         if target.library is not None or target.data.library is not None:

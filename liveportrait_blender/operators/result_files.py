@@ -37,7 +37,7 @@ class LIVEPORTRAIT_OT_move_results(Operator):
         what = "1 result lies" if count == 1 else f"{count} results lie"
         self.layout.label(text=f"{what} outside the folder of this file.", icon="INFO")
         place = Path(bpy.data.filepath).parent / results.FOLDER
-        self.layout.label(text=f"Move them to {place}?" if count != 1 else f"Move it to {place}?", icon="BLANK1")
+        self.layout.label(text=f"Move {'it' if count == 1 else 'them'} to {place}?", icon="BLANK1")
 
     def execute(self, context: Any) -> set[str]:
         try:
