@@ -18,6 +18,7 @@ MODULES: tuple[str, ...] = (
     "properties.controls",
     "properties.scene",
     "properties.rig",
+    "properties.shape_keys",
     "properties.objects",
     "properties.result",
     "properties.session",

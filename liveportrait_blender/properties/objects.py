@@ -5,19 +5,23 @@ import bpy
 from bpy.types import PropertyGroup
 
 from .rig import LIVEPORTRAIT_PG_rig
+from .shape_keys import LIVEPORTRAIT_PG_shape_keys
 
 
 class LIVEPORTRAIT_PG_object(PropertyGroup):
     """What the add-on knows about an object."""
 
     rig: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_rig)
+    shape_keys: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_shape_keys, override={"LIBRARY_OVERRIDABLE"})
 
 
 CLASSES = (LIVEPORTRAIT_PG_object,)
 
 
 def register() -> None:
-    bpy.types.Object.liveportrait = bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_object)
+    bpy.types.Object.liveportrait = bpy.props.PointerProperty(
+        type=LIVEPORTRAIT_PG_object, override={"LIBRARY_OVERRIDABLE"}
+    )
 
 
 def unregister() -> None:
