@@ -7,7 +7,9 @@ always for the newest values, so nothing waits and nothing piles up.
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +74,8 @@ def start(context: Any) -> None:
     """Begin to follow the controls of the scene; starts the backend. Raises UserError."""
     inputs.source(context)
     runtime.session.ensure()
+    # Blender's main thread does not wait for it to be loaded.
+    threading.Thread(target=importlib.import_module, args=("numpy",), daemon=True).start()
     _forget()
     _live.on, _live.scene_uid = True, context.scene.session_uid
     if look not in pump.watchers:
