@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: T201  (a bench talks to people)
 """How long a performance of 10,000 frames takes in Blender; run by the Python of a Blender environment.
 
     .venv-bpy-5.0.1/bin/python -m tests.blender.bench_rig [--frames 10000]
