@@ -80,14 +80,14 @@ def clipboard_file(context: Any) -> Path:
         area.spaces.active.image = shown
     except RuntimeError as error:  # no picture there, or this Blender cannot paste one
         raise UserError(
-            "There is no picture on the clipboard.", "Copy a picture, or choose a file."
+            "Blender sees no picture on the clipboard.", CLIPBOARD_HINT
         ) from error
     finally:
         area.type = kind
         area.ui_type = ui
     pasted = [image for image in bpy.data.images if image.session_uid not in before]
     if not pasted:
-        raise UserError("There is no picture on the clipboard.", "Copy a picture, or choose a file.")
+        raise UserError("Blender sees no picture on the clipboard.", CLIPBOARD_HINT)
     try:
         return kept(_encoded(pasted[0]), ".png")
     finally:
