@@ -21,6 +21,8 @@ from . import compat, preferences
 from .names import UserError
 
 LIMIT = 1 << 30  # bytes that they may take
+# Under X11 Blender 4.3 and 5.2 take no pictures from the clipboard, whatever is on it.
+CLIPBOARD_HINT = "Copy a picture (under X11 copy its file's path), or choose a file."
 READABLE = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # what the backend reads
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAGICS = {PNG_MAGIC: ".png", b"\xff\xd8\xff": ".jpg"}
@@ -79,9 +81,7 @@ def clipboard_file(context: Any) -> Path:
             bpy.ops.image.clipboard_paste()
         area.spaces.active.image = shown
     except RuntimeError as error:  # no picture there, or this Blender cannot paste one
-        raise UserError(
-            "Blender sees no picture on the clipboard.", CLIPBOARD_HINT
-        ) from error
+        raise UserError("Blender sees no picture on the clipboard.", CLIPBOARD_HINT) from error
     finally:
         area.type = kind
         area.ui_type = ui
