@@ -34,7 +34,7 @@ VERSIONS: tuple[Version, ...] = ((3, 11), (3, 12))  # every pinned package has w
 
 # The Blenders that the add-on is tested in, and the one Python that each release's bpy wheel is made for.
 BLENDERS: dict[str, Version] = {"4.2.23": (3, 11), "4.5.15": (3, 11), "5.0.1": (3, 11), "5.2.3": (3, 13)}
-BACKEND_PROFILES = ("mesh", "demo", "test", "neural-cpu")
+BACKEND_PROFILES = ("mesh", "demo", "test", "neural-cpu", "neural-cuda")
 PROFILES = (*BACKEND_PROFILES, *(f"bpy-{version}" for version in BLENDERS))
 
 # What OpenCV's wheel expects of a Linux system, with the Debian and Ubuntu package that brings it. Everything

@@ -22,7 +22,7 @@ from scripts.machine import SetupError
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_pin_is_exact_and_named_once(profile: str) -> None:
     pins = environment.read_pins(profile)
-    exact = re.compile(r'[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ; sys_platform == "win32")?')
+    exact = re.compile(r'[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ; sys_platform (==|!=) "(win32|linux|darwin)")?')
     assert pins
     assert [pin for pin in pins if not exact.fullmatch(pin)] == []
     names = [re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins]
@@ -30,9 +30,9 @@ def test_every_pin_is_exact_and_named_once(profile: str) -> None:
 
 
 def test_the_profiles_contain_each_other() -> None:
-    mesh, demo, test, neural = (set(environment.read_pins(profile)) for profile in BACKEND_PROFILES)
+    mesh, demo, test, neural, cuda = (set(environment.read_pins(name)) for name in BACKEND_PROFILES)
     assert mesh < demo < test
-    assert mesh < neural
+    assert mesh < neural and mesh < cuda
 
 
 def test_the_pins_that_the_project_depends_on() -> None:
