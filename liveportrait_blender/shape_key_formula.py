@@ -2,8 +2,8 @@
 """What a shape key's value is: one formula, as numpy reckons it and as a driver's expression says it.
 
 Of one entry, with c its channel: min(max(offset + gain * f(c), minimum), maximum), where f takes the dead
-zone d away: max(c - d, 0) / (1 - d), so that 1 stays 1; of an angle max(c - d, 0) + min(c + d, 0). The entries
-of one shape key are added, and the range of the first one is the range of the sum.
+zone d away: max(c - d, 0) / (1 - d), so that 1 stays 1; of an angle max(c - d, 0) + min(c + d, 0). Entries of
+one shape key are added, and the range of the first one is the range of the sum.
 """
 
 from __future__ import annotations
