@@ -22,7 +22,8 @@ from scripts.machine import SetupError
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_pin_is_exact_and_named_once(profile: str) -> None:
     pins = environment.read_pins(profile)
-    exact = re.compile(r'[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ; sys_platform (==|!=) "(win32|linux|darwin)")?')
+    marker = r' ; sys_platform (==|!=) "(win32|linux|darwin)"'
+    exact = re.compile(rf"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*({marker})?")
     assert pins
     assert [pin for pin in pins if not exact.fullmatch(pin)] == []
     names = [re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bench of the networks: forms are timed in turn, and its stand-in weights load like the released ones."""
+"""The bench of the networks: forms are timed in turn, and stand-in weights load like the released ones."""
 
 from __future__ import annotations
 

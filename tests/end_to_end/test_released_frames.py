@@ -57,8 +57,9 @@ def test_frames_of_the_command_line_are_the_released_ones(tmp_path: Path) -> Non
     leads = template_to(ORACLE["M.x_s"][0], ORACLE["chain.x_d"][0], float(ORACLE["M.scale"][0, 0]))
     template.write_bytes(pickle.dumps(leads))
 
-    words = "--no-crop --no-stitch --engine neural --device cpu --compatibility upstream --models".split()
-    done = run("animate", picture, template, *words, models, "-o", tmp_path / "frames", timeout=600)
+    words = ("--no-crop", "--no-stitch", "--engine", "neural", "--device", "cpu", "--compatibility", "upstream")
+    out = ("--models", models, "-o", tmp_path / "frames")
+    done = run("animate", picture, template, *words, *out, timeout=600)
     assert done.returncode == 0, done.stderr
 
     result = json.loads((tmp_path / "frames" / "result.json").read_text("utf-8"))
