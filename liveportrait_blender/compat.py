@@ -184,3 +184,21 @@ def clear_driver_curve(curve: Any) -> None:
 def strips_property() -> str:
     """The name of a sequence editor's collection of strips."""
     return "strips" if bpy.app.version >= (4, 4, 0) else "sequences"
+
+
+def add_strip(id_block: Any, action: Any, name: str) -> tuple[Any, Any]:
+    """(track, strip): a new NLA track on top that plays `action` where its keys are."""
+    slot = action_slot(id_block, action)
+    if bpy.app.version < (4, 4, 0):
+        action.id_root = id_block.id_type
+    data = id_block.animation_data or id_block.animation_data_create()
+    track = data.nla_tracks.new()
+    track.name = name
+    first, last = action.frame_range
+    strip = track.strips.new(name, int(first), action)
+    if slot is not None:
+        strip.action_slot = slot
+    strip.action_frame_start, strip.action_frame_end = first, last
+    strip.frame_start, strip.frame_end = first, max(last, first + 1)
+    strip.scale = 1.0
+    return track, strip

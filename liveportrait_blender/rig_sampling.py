@@ -8,7 +8,8 @@ is stepped through, so that the rest of the file costs nothing and the user's fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -249,23 +250,30 @@ def _step(armature: Any, frames: list[float], scene: Any, progress: Any) -> Foun
     found["rotation"], found["location"] = np.empty((count, 3, 3)), np.empty((count, 3))
     found["scale"], found["expression"] = np.empty((count, 3)), np.empty((count, 3 * KEYPOINTS))
     names = {name: TOTALS[name] if TOTALS.get(name, "") in armature else name for name in _DEFAULTS}
-    alone = bpy.data.scenes.new("LivePortrait Sampling")
-    try:
-        for field in ("fps", "fps_base", "frame_map_old", "frame_map_new"):
-            setattr(alone.render, field, getattr(scene.render, field))
-        alone.collection.objects.link(armature)
+    with alone(armature, scene) as stage:
         for k, frame in enumerate(frames):
             whole = int(np.floor(frame))
-            alone.frame_set(whole, subframe=frame - whole)
-            posed = armature.evaluated_get(alone.view_layers[0].depsgraph)
+            stage.frame_set(whole, subframe=frame - whole)
+            posed = armature.evaluated_get(stage.view_layers[0].depsgraph)
             _read_pose(posed, found, k)
             for name, source in names.items():
                 found[name][k] = posed.get(source, _DEFAULTS[name])
             if progress is not None and k % 100 == 0:
                 progress(k / count)
-    finally:
-        bpy.data.scenes.remove(alone)
     return found
+
+
+@contextlib.contextmanager
+def alone(item: Any, scene: Any) -> Iterator[Any]:
+    """For a moment, a scene of one object (and what moves it) with the time of `scene`."""
+    stage = bpy.data.scenes.new("LivePortrait Sampling")
+    try:
+        for field in ("fps", "fps_base", "frame_map_old", "frame_map_new"):
+            setattr(stage.render, field, getattr(scene.render, field))
+        stage.collection.objects.link(item)
+        yield stage
+    finally:
+        bpy.data.scenes.remove(stage)
 
 
 def _read_pose(posed: Any, found: Found, k: int) -> None:
