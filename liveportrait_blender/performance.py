@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,15 @@ _counts: dict[Path, tuple[int, int]] = {}
 
 @dataclass(frozen=True)
 class ConvertRequest:
-    """`motion.convert`: a motion file or a template as the other, in a folder."""
+    """`motion.convert`: a motion file or a template as the other, in a folder. then: called with the file, on
+    the main thread; without it whoever waits for the job sees to it."""
 
     motion: Path
     form: str  # "npz" or "pkl"
     folder: Path
     label: str
     landing: Any = None
+    then: Callable[[Path], None] | None = field(default=None, compare=False)
     method: str = field(default="motion.convert", init=False)
 
     def params(self) -> dict[str, Any]:
@@ -60,10 +63,10 @@ class ConvertRequest:
         return self.folder / f"motion.{self.form}"
 
 
-def convert(motion: Path, form: str) -> JobRecord:
+def convert(motion: Path, form: str, then: Callable[[Path], None] | None = None) -> JobRecord:
     """Submit the conversion of a file to "npz" or "pkl", into a folder of its own. Raises UserError."""
     folder = Path(tempfile.mkdtemp(prefix="liveportrait-"))
-    request = ConvertRequest(motion, form, folder, f"Convert {motion.name}")
+    request = ConvertRequest(motion, form, folder, f"Read {motion.name}", then=then)
     try:
         return runtime.session.submit(request)
     except UserError:
@@ -71,12 +74,12 @@ def convert(motion: Path, form: str) -> JobRecord:
         raise
 
 
-def convert_motion(motion: Motion, form: str) -> JobRecord:
+def convert_motion(motion: Motion, form: str, then: Callable[[Path], None] | None = None) -> JobRecord:
     """Submit the conversion of a motion. Raises UserError."""
     folder = Path(tempfile.mkdtemp(prefix="liveportrait-"))
     try:
         given = motion_file.write(folder / "given.npz", motion)
-        return runtime.session.submit(ConvertRequest(given, form, folder, "Export performance"))
+        return runtime.session.submit(ConvertRequest(given, form, folder, "Export performance", then=then))
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -270,3 +273,22 @@ def after_landing(record: JobRecord) -> None:
     for image in results.all_results():
         if rig is not None and results.folder_of(image) == record.folder:
             rig.liveportrait.rig.result = image
+
+
+def after_conversion(record: JobRecord) -> None:
+    """Do what was to be done with a converted file."""
+    request = record.request
+    if not isinstance(request, ConvertRequest) or request.then is None:
+        return
+    try:
+        if record.state == "done":
+            with scene_jobs.window():
+                request.then(converted(record))
+    except (UserError, RuntimeError) as error:  # what an operator reports comes as the latter
+        record.error = str(error).removeprefix("Error: ").strip()
+        log.warning("%s: %s", record.label, record.error)
+    finally:
+        tidy(record)
+
+
+TAKERS = (before_landing, after_landing, after_conversion)

@@ -244,7 +244,7 @@ def land(record: JobRecord) -> None:
 def _land(record: JobRecord) -> None:
     landing = replace(record.landing, result=record.result or {})
     try:
-        with _window():
+        with window():
             # True: an undo step of its own, unless an operator that waits makes one.
             bpy.ops.liveportrait.apply_result("EXEC_DEFAULT", True, landing=landing.as_json())
         record.landed = True
@@ -268,7 +268,7 @@ def _land_the_rest() -> None:
             _land(record)
 
 
-def _window() -> Any:
+def window() -> Any:
     """A context with a window: a timer has none."""
     windows = bpy.context.window_manager.windows
     if bpy.context.window is None and len(windows):

@@ -50,42 +50,34 @@ class OnRig:
         return {"FINISHED"}
 
 
-class ThenFinish(Waiting):
-    """A job whose end has something to be done, as a step that can be undone."""
+class Converting:
+    """Reads or writes a file, a template by way of the backend. A script waits for it; from the window it is
+    a job of the list, and what is to be done with its file is done when that is there."""
+
+    timeout: bpy.props.FloatProperty(
+        name="Timeout", description="Seconds to wait at most, 0 for any", min=0.0, options=HIDDEN
+    )
+
+    def needs_backend(self) -> bool:
+        return self.filepath.lower().endswith(performance.TEMPLATE)
 
     def execute(self, context: Any) -> set[str]:
         try:
-            record = self.submit(context)
-            if record is not None:
-                try:
-                    scene_jobs.wait(record, self.timeout)
-                    self.finish(context, performance.converted(record))
-                finally:
-                    performance.tidy(record)
+            if not self.needs_backend():
+                self.finish(context, None)
+                return {"FINISHED"}
+            waits = bpy.app.background or context.window is None
+            record = self.submit(context, None if waits else self.later())
+            if not waits:
+                return {"FINISHED"}
+            try:
+                scene_jobs.wait(record, self.timeout)
+                self.finish(context, performance.converted(record))
+            finally:
+                performance.tidy(record)
         except (UserError, BackendError) as error:
             return runtime.report(self, error)
         return {"FINISHED"}
-
-    def begin(self, context: Any) -> set[str]:
-        """As `invoke`, once the file is chosen."""
-        if bpy.app.background or context.window is None or not self.needs_backend():
-            return ThenFinish.execute(self, context)
-        return Waiting.invoke(self, context, None)
-
-    def modal(self, context: Any, event: Any) -> set[str]:
-        answer = super().modal(context, event)
-        if answer != {"CANCELLED"}:
-            return answer
-        record = self._record
-        try:
-            if record.state == "done":
-                self.finish(context, performance.converted(record))
-                return {"FINISHED"}
-        except UserError as error:
-            return runtime.report(self, error)
-        finally:
-            performance.tidy(record)
-        return answer
 
 
 class LIVEPORTRAIT_OT_create_performance(Operator):
@@ -110,7 +102,7 @@ class LIVEPORTRAIT_OT_create_performance(Operator):
         return {"FINISHED"}
 
 
-class LIVEPORTRAIT_OT_import_performance(ThenFinish, ImportHelper, Operator):
+class LIVEPORTRAIT_OT_import_performance(Converting, ImportHelper, Operator):
     bl_idname = "liveportrait.import_performance"
     bl_label = "Import Performance"
     bl_description = "Read a motion file or a LivePortrait template as a keypoint rig"
@@ -118,6 +110,7 @@ class LIVEPORTRAIT_OT_import_performance(ThenFinish, ImportHelper, Operator):
 
     filename_ext = ".npz"
     filter_glob: bpy.props.StringProperty(default="*.npz;*.pkl", options={"HIDDEN"})
+    name: bpy.props.StringProperty(name="Name", description="Of the rig [the file]", options=HIDDEN)
     start_frame: bpy.props.FloatProperty(
         name="Start Frame", description="Scene frame of the first picture [current]", default=1.0
     )
@@ -131,38 +124,39 @@ class LIVEPORTRAIT_OT_import_performance(ThenFinish, ImportHelper, Operator):
         name="Onto Active Rig", description="Give the active rig a new Action instead of making a rig"
     )
 
-    def needs_backend(self) -> bool:
-        return self.filepath.lower().endswith(performance.TEMPLATE)
-
-    def submit(self, context: Any) -> Any:
+    def submit(self, context: Any, then: Any) -> Any:
         path = Path(bpy.path.abspath(self.filepath))
-        if self.needs_backend():
-            if not path.is_file():
-                raise UserError(f"{path.name} does not exist.", "Choose another file.")
-            return performance.convert(path, "npz")
-        self.finish(context, path)
-        return None
+        if not path.is_file():
+            raise UserError(f"{path.name} does not exist.", "Choose another file.")
+        return performance.convert(path, "npz", then)
 
-    def execute(self, context: Any) -> set[str]:
-        return self.begin(context)
+    def later(self) -> Any:
+        said = {"onto_active": self.onto_active, "resample": self.resample, "name": Path(self.filepath).stem}
+        said["start_frame"] = self.first_frame(bpy.context.scene)
+
+        def read(path: Path) -> None:
+            bpy.ops.liveportrait.import_performance("EXEC_DEFAULT", True, filepath=str(path), **said)
+
+        return read
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         return ImportHelper.invoke(self, context, event)
 
-    def finish(self, context: Any, path: Path) -> None:
+    def first_frame(self, scene: Any) -> float:
+        given = self.properties.is_property_set("start_frame") or not self.at_current
+        return self.start_frame if given else float(scene.frame_current)
+
+    def finish(self, context: Any, path: Path | None) -> None:
         rig = performance.active(context) if self.onto_active else None
         if self.onto_active and rig is None:
             raise UserError("There is no active rig.", "Select a performance's armature.")
-        scene = context.scene
-        given = self.properties.is_property_set("start_frame") or not self.at_current
-        first = self.start_frame if given else float(scene.frame_current)
-        motion = motion_file.read(path)
-        name = Path(self.filepath).stem
+        motion = motion_file.read(path or bpy.path.abspath(self.filepath))
+        name, first = self.name or Path(self.filepath).stem, self.first_frame(context.scene)
         performance.perform_motion(context, motion, name, first, resample=self.resample, rig=rig)
         self.report({"INFO"}, f'"{name}": {len(motion)} frames at {float(motion.fps):.5g} a second')
 
 
-class LIVEPORTRAIT_OT_export_performance(ThenFinish, ExportHelper, Operator):
+class LIVEPORTRAIT_OT_export_performance(Converting, ExportHelper, Operator):
     bl_idname = "liveportrait.export_performance"
     bl_label = "Export Performance"
     bl_description = "Write what the rig performs as a motion file, or as a LivePortrait template"
@@ -179,28 +173,27 @@ class LIVEPORTRAIT_OT_export_performance(ThenFinish, ExportHelper, Operator):
     def poll(cls, context: Any) -> bool:
         return has_rig(cls, context)
 
-    def needs_backend(self) -> bool:
-        return self.filepath.lower().endswith(performance.TEMPLATE)
+    def submit(self, context: Any, then: Any) -> Any:
+        return performance.convert_motion(self.sampled(context), "pkl", then)
 
-    def submit(self, context: Any) -> Any:
+    def later(self) -> Any:
+        target = Path(bpy.path.abspath(self.filepath))
+        return lambda path: performance.keep(path, target)
+
+    def sampled(self, context: Any) -> Any:
         rig = performance.active(context)
-        motion = keypoint_rig.sample(rig, performance.frames(rig, context.scene, self.use_scene_range))
-        path = Path(bpy.path.abspath(self.filepath))
-        if not self.needs_backend():
-            motion_file.write(path.with_suffix(".npz"), motion)
-            self.report({"INFO"}, f"{len(motion)} frames written")
-            return None
-        return performance.convert_motion(motion, "pkl")
-
-    def execute(self, context: Any) -> set[str]:
-        return self.begin(context)
+        return keypoint_rig.sample(rig, performance.frames(rig, context.scene, self.use_scene_range))
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         return ExportHelper.invoke(self, context, event)
 
-    def finish(self, context: Any, path: Path) -> None:
-        performance.keep(path, Path(bpy.path.abspath(self.filepath)))
-        self.report({"INFO"}, f"{Path(self.filepath).name} written")
+    def finish(self, context: Any, path: Path | None) -> None:
+        target = Path(bpy.path.abspath(self.filepath))
+        if path is not None:
+            performance.keep(path, target)
+        else:
+            target = motion_file.write(target.with_suffix(".npz"), self.sampled(context))
+        self.report({"INFO"}, f"{target.name} written")
 
 
 class LIVEPORTRAIT_OT_render_performance(Waiting, Operator):
@@ -307,6 +300,7 @@ def register() -> None:
     # Before the result lands, and after: the order of the list.
     runtime.takers.insert(0, performance.before_landing)
     runtime.takers.append(performance.after_landing)
+    runtime.takers.append(performance.after_conversion)
     bpy.types.TOPBAR_MT_file_import.append(menu_import)
     bpy.types.TOPBAR_MT_file_export.append(menu_export)
 
@@ -314,6 +308,6 @@ def register() -> None:
 def unregister() -> None:
     bpy.types.TOPBAR_MT_file_export.remove(menu_export)
     bpy.types.TOPBAR_MT_file_import.remove(menu_import)
-    for taker in (performance.before_landing, performance.after_landing):
+    for taker in performance.TAKERS:
         if taker in runtime.takers:
             runtime.takers.remove(taker)

@@ -135,3 +135,29 @@ def test_templates_come_in_and_go_out(working: Any, tmp_path: Path) -> None:  # 
     assert ops().export_performance(filepath=str(tmp_path / "out.npz")) == {"FINISHED"}
     assert len(motion_file.read(tmp_path / "out.npz")) == len(motion_file.read(LIBRARY / "wink.npz"))
     assert sorted(file.name for file in tmp_path.glob("out*")) == ["out.npz", "out.pkl"]
+
+
+def test_from_a_window_a_template_comes_in_when_it_is_read(working: Any, tmp_path: Path) -> None:  # noqa: F811
+    from liveportrait_blender import keypoint_rig, performance
+    from tests.blender.working import until
+
+    ops().import_performance(filepath=str(LIBRARY / "nod.npz"), start_frame=1.0)
+    first = bpy.context.object
+    target = tmp_path / "nod.pkl"
+    motion = keypoint_rig.sample(first, range(1, 20))
+    record = performance.convert_motion(motion, "pkl", lambda path: performance.keep(path, target))
+    until(lambda: not record.folder.exists())
+    assert target.is_file()
+
+    def read(path: Path) -> None:
+        ops().import_performance("EXEC_DEFAULT", True, filepath=str(path), name="Back", start_frame=3.0)
+
+    record = performance.convert(target, "npz", read)
+    until(lambda: not record.folder.exists())
+    assert bpy.context.object.name == "Back" and keypoint_rig.first_frame(bpy.context.object) == 3.0
+
+    target.write_bytes(b"\x80\x04nothing")
+    record = performance.convert(target, "npz", read)
+    until(lambda: not record.folder.exists())
+    assert record.state == "failed" and record.error
+    assert len(keypoint_rig.rigs(bpy.context.scene)) == 2
