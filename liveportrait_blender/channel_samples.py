@@ -185,7 +185,8 @@ def _reckon(node: Any, words: dict[str, Any]) -> Any:
         return words[node.id]
     if isinstance(node, ast.Call):
         first, second = (_reckon(argument, words) for argument in node.args)
-        return np.minimum(first, second) if node.func.id == "min" else np.maximum(first, second)
+        name = getattr(node.func, "id", "")
+        return np.minimum(first, second) if name == "min" else np.maximum(first, second)
     if isinstance(node, ast.UnaryOp):
         value = _reckon(node.operand, words)
         return -value if isinstance(node.op, ast.USub) else value

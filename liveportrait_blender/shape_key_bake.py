@@ -99,7 +99,7 @@ def bake(
             rig = _rig_of(item)
             if rig not in sampled:
                 words = {"scene": scene, "stepwise": stepwise, "progress": progress}
-                sampled[rig] = channel_samples.sample(rig, at, **words)
+                sampled[rig] = channel_samples.sample(rig, at.tolist(), **words)
             _bake_one(item, sampled[rig], how, result)
             seen[key] = item.name
         except UserError as error:
