@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import bpy
@@ -117,29 +117,30 @@ def drive_all(objects: Iterable[Any], replace: bool = False) -> list[Report]:
     return reports
 
 
-def undrive(mesh_object: Any, keep_values: bool = True) -> list[str]:
+def undrive(mesh_object: Any, keep_values: bool = True, only: Container[str] | None = None) -> list[str]:
     """Take our drivers away and give the shape keys their own ranges back; the names of what was driven.
 
-    keep_values: the face stays as it is at this frame, else it goes to rest (0). Raises UserError where the
-    shape keys cannot be written.
+    keep_values: the face stays as it is at this frame, else it goes to rest (0). only: just these shape
+    keys. Raises UserError where the shape keys cannot be written.
     """
     key = key_of(mesh_object)
-    ours = driven(mesh_object)
+    ours = {name: curve for name, curve in driven(mesh_object).items() if only is None or name in only}
     if not ours:
         return []
     if why_not(mesh_object):
         raise UserError(f"{why_not(mesh_object)}.")
     ranges = _own_ranges(mesh_object)
-    for name, curve in ours.items():
+    for name in ours:
         block = key.key_blocks[name]
         value = block.value if keep_values else 0.0
-        key.animation_data.drivers.remove(curve)
+        key.driver_remove(value_path(block))
         if name in ranges:
             block.slider_min, block.slider_max = ranges[name]
         block.value = value
     with paused():
         for entry in mesh_object.liveportrait.shape_keys.entries:
-            entry.widened = False
+            if entry.widened and entry.shape_key in ours:
+                entry.widened = False
     mesh_object.data.update_tag()
     return list(ours)
 

@@ -109,6 +109,11 @@ def match(names: Iterable[str]) -> Report:
     return report
 
 
+def spellings(name: str) -> list[str]:
+    """A name without case and separators, and without what exporters add; the whole name first."""
+    return [_plain(text) for text in _spellings(name)]
+
+
 @lru_cache(maxsize=1)
 def table() -> dict[str, Any]:
     """data/shape_key_names.json."""

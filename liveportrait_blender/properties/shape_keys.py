@@ -16,6 +16,11 @@ OVERRIDABLE = {"LIBRARY_OVERRIDABLE"}
 LIMIT = 10.0  # Blender's own for the range of a shape key
 
 
+def channel_names() -> tuple[str, ...]:
+    """What an entry can follow: ARKit's channels and the head's angles."""
+    return (*rig_channels.names(), *rig_channels.HEAD_ANGLES)
+
+
 def _channels() -> list[tuple[str, str, str, int]]:
     unknown = rig_channels.unknown()
     rows = [
