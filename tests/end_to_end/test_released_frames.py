@@ -24,8 +24,8 @@ ORACLE = np.load(Path(__file__).parents[1] / "data" / "networks_oracle.npz", all
 
 
 def template_to(x_s: np.ndarray, x_d: np.ndarray, scale: float) -> dict[str, object]:
-    """A template of two frames in the released form: rest, and what brings x_s (21,3) to x_d in relative mode,
-    where x_d = scale * (x_c R_s + expression_s + difference) + t.
+    """A template of two frames in the released form: rest, and what brings x_s (21,3) to x_d in relative
+    mode, where x_d = scale * (x_c R_s + expression_s + difference) + t.
     """
     differences = (np.zeros_like(x_s), (x_d - x_s) / scale)
     motion = [
@@ -57,9 +57,9 @@ def test_frames_of_the_command_line_are_the_released_ones(tmp_path: Path) -> Non
     leads = template_to(ORACLE["M.x_s"][0], ORACLE["chain.x_d"][0], float(ORACLE["M.scale"][0, 0]))
     template.write_bytes(pickle.dumps(leads))
 
-    words = ("--no-crop", "--no-stitch", "--engine", "neural", "--device", "cpu", "--compatibility", "upstream")
-    out = ("--models", models, "-o", tmp_path / "frames")
-    done = run("animate", picture, template, *words, *out, timeout=600)
+    plain = ("--no-crop", "--no-stitch", "--compatibility", "upstream")
+    engine = ("--engine", "neural", "--device", "cpu", "--models", models)
+    done = run("animate", picture, template, *plain, *engine, "-o", tmp_path / "frames", timeout=600)
     assert done.returncode == 0, done.stderr
 
     result = json.loads((tmp_path / "frames" / "result.json").read_text("utf-8"))
