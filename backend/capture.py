@@ -93,7 +93,7 @@ def capture_stream(
         return MotionStream(iter([_capture_picture(driving, options, engine, mouths)]), PICTURE_RATE, 0.0, 1)
     assert driving.path is not None and driving.info is not None
     first, stop = options.frames or (0, None)
-    clip = media.Clip(driving.path)
+    clip = media.Clip(driving.path, options.fps)  # a folder has no rate of its own
     fps = rate_of(clip, options)
     total = (
         None if clip.info.frames is None else max(min(stop or clip.info.frames, clip.info.frames) - first, 0)

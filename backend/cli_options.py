@@ -200,7 +200,10 @@ def _add_choice(choice: Any) -> None:
     )
     choice.add_argument("--frames", type=frame_range, metavar="A:B", help="driving frames A to B - 1")
     choice.add_argument(
-        "--fps", type=frame_rate, metavar="RATE", help="pictures a second: 24, 23.976, 30000/1001"
+        "--fps",
+        type=frame_rate,
+        metavar="RATE",
+        help="pictures a second: 24, 23.976, 30000/1001; folders of pictures then have as many",
     )
     choice.add_argument(
         "--compatibility",

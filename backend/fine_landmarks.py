@@ -26,7 +26,7 @@ class FineLandmarks:
     """Not for several threads at once."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        """path: landmark.onnx. EngineError for a file that is none."""
+        """path: landmark.onnx. WeightsError for a file that is none."""
         self._network = OnnxNetwork(path, device)
         self.note = self._network.note
         self.find(np.zeros((8, 8, 3), np.uint8), np.indices((MESH, 3)).sum(0).astype(np.float32))

@@ -149,7 +149,7 @@ def open_clip(
 
     Raises MediaError, NoFaceError, FaceTooSmallError, Cancelled.
     """
-    clip = media.Clip(path)
+    clip = media.Clip(path, options.fps)  # a folder has no rate of its own
     rules = clip_rules(options)
     rate = options.fps
     fps = rate or clip.info.fps or PICTURE_RATE

@@ -95,13 +95,16 @@ def _plane(name: str, path: Path, scene: Any, said: Any, skipped: int) -> Any:
 
 
 def _first_of(path: Path) -> tuple[Path, int, float, int]:
-    """(file, number of the first picture, frames a second, how many) of a picture, a clip or a folder."""
+    """(file, number of the first picture, frames a second, how many) of a picture, a clip or a folder.
+
+    0 frames a second: one picture a scene frame, as a result has of a folder.
+    """
     if path.is_dir():
         files = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES)
         if not files:
             raise UserError(f"There are no pictures in {path}.", "Put them back.")
         digits = re.findall(r"\d+", files[0].stem)
-        return files[0], int(digits[-1]) if digits else 0, 25.0, len(files)
+        return files[0], int(digits[-1]) if digits else 0, 0.0, len(files)
     if path.suffix.lower() in PICTURES:
         return path, 0, 0.0, 1
     try:
@@ -129,6 +132,6 @@ def _in_step(tree: Any, scene: Any, said: Any, skipped: int, first: int, rate: f
         curve.modifiers.remove(curve.modifiers[0])
     while curve.keyframe_points:
         curve.keyframe_points.remove(curve.keyframe_points[0])
-    ratio = rate / compat.rate(scene)
+    ratio = rate / compat.rate(scene) if rate else 1.0
     picture = f"min({skipped}+floor(max(frame-{said.start_frame},0)*{ratio:.9g}+0.001),{count - 1})"
     curve.driver.expression = f"{first}+{picture}-frame-{BEFORE_ALL}"

@@ -118,23 +118,14 @@ def job_options(scene: Any, chosen: inputs.Chosen | None, more: Mapping[str, Any
     """
     settings = scene.liveportrait
     options = {**settings.options.as_options(), **more}
-    if (device := _default_device()) != "auto":
-        options.setdefault("device", device)
-    if chosen is None or not isinstance(chosen.value, Path) or not chosen.value.is_dir():
-        options.setdefault("fps", scene_rate(scene))  # pictures of a folder are one a scene frame as they are
     if (device := preferences.default_device()) != "auto":
         options.setdefault("device", device)
+    options.setdefault("fps", scene_rate(scene))  # pictures of a folder, too, are then one a scene frame
     if "controls" not in options and (controls := settings.controls.as_controls()):
         options["controls"] = controls
     if chosen is not None and chosen.frames is not None:
         options["frames"] = within(chosen.frames, options.get("frames"))
     return options
-
-
-def _default_device() -> str:
-    from . import preferences
-
-    return str(preferences.default_device())
 
 
 def capture_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,12 +141,14 @@ def within(whole: tuple[int, int | None], part: Any) -> list[int | None]:
     return [whole[0] + first, min(ends) if ends else None]
 
 
-def driving_rate(driving: Input) -> Fraction:
-    """Frames a second of a driving, so that seconds can be counted in it."""
+def driving_rate(driving: Input, asked: str | None = None) -> Fraction:
+    """Frames a second of a driving, so that seconds can be counted in it. asked: the option `fps`, which is
+    the rate of a folder of pictures.
+    """
     if not isinstance(driving, Path):
         return LIBRARY_RATE
     if driving.is_dir():
-        return SEQUENCE_RATE
+        return Fraction(asked) if asked else SEQUENCE_RATE
     if driving.suffix.lower() == ".npz":
         from . import motion_file
 
@@ -175,7 +168,8 @@ def first_seconds(request: AnimateRequest, seconds: float) -> AnimateRequest:
     if request.driving is None:
         return request
     first, stop = request.options.get("frames") or (0, None)
-    end = first + max(round(driving_rate(request.driving) * Fraction(seconds)), 1)
+    rate = driving_rate(request.driving, request.options.get("fps"))
+    end = first + max(round(rate * Fraction(seconds)), 1)
     frames = [first, end if stop is None else min(stop, end)]
     return replace(request, options={**request.options, "frames": frames})
 

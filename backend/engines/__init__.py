@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import EngineError
+from ..errors import EngineError, WeightsError
 from ..models import FoundModels, find
 from ..motion import Motion
 from ..networks.onnx_files import FOLDER as ONNX_FOLDER
@@ -75,7 +75,7 @@ class Choice:
 
 def choose(options: Options) -> Choice:
     """The engine for a job and the reason in a sentence. Raises EngineError where the wanted one cannot run
-    here.
+    here, WeightsError where its weights are damaged.
     """
     why = "asked for"
     if options.engine != "mesh":
@@ -91,12 +91,13 @@ def choose(options: Options) -> Choice:
                 if options.engine == "auto":  # whatever is wrong with it has to show before it is chosen
                     engine.load()
                 return Choice(engine, found.why)
-            except EngineError as error:
+            except (EngineError, WeightsError) as error:
                 if options.engine == "neural":
                     raise
                 reason = f"{error.message.rstrip('.')} ({error.hint})"
         elif options.engine == "neural":
-            raise EngineError(f"The neural engine cannot run here: {found.why}.", found.advice)
+            kind = WeightsError if found.lack == "bad-weights" else EngineError
+            raise kind(f"The neural engine cannot run here: {found.why}.", found.advice)
         else:
             reason = f"{found.why}. {found.advice}"
         why = f"the embedded engine, since the neural one cannot run here: {reason}"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.errors import EngineError
+from backend.errors import EngineError, WeightsError
 from backend.fine_landmarks import BOTH, MESH, FineLandmarks
 from backend.motion import Motion
 from backend.networks.loading import Networks, Runtime
@@ -103,7 +103,7 @@ class NeuralEngine:
         """files: the weights by the names of the catalogue; device: "cuda", "mps" or "cpu".
 
         half: float16 for W and G, by default on CUDA. runtime, onnx_folder: see loading.Networks.
-        EngineError for weights that cannot be used.
+        WeightsError for weights that cannot be used.
         """
         self.device = device
         self._half = device == "cuda" if half is None else half
@@ -131,7 +131,7 @@ class NeuralEngine:
         return half
 
     def load(self) -> None:
-        """Read all networks now and try them on the device. EngineError."""
+        """Read all networks now and try them on the device. EngineError, WeightsError."""
         with fault_on(self.device):
             _ = self._networks.motion, self._networks.appearance, self._renderer
 
@@ -165,7 +165,7 @@ class NeuralEngine:
             return None
         try:
             found = FineLandmarks(self._landmark_file, self.device)
-        except EngineError as error:
+        except (EngineError, WeightsError) as error:
             self._notes.append(f"MediaPipe's landmarks serve for the crops: {error.message}")
             return None
         if found.note:

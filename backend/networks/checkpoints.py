@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The released weights: how they are read, and what is said when they cannot be used.
 
-Reading runs no code that a file brings along. Every fault is an EngineError of one line.
+Reading runs no code that a file brings along. Every fault is one line: a WeightsError, or an
+EngineError where there is no file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from backend.errors import EngineError
+from backend.errors import EngineError, WeightsError
 from backend.models import key_in_part
 from backend.networks.tensor_files import TensorFileError, read_tensor_file
 
@@ -26,14 +27,14 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: key -> tensor on the CPU. EngineError for anything else or a damaged file."""
+    """The state dict in a file: key -> tensor on the CPU. WeightsError for anything else or damage."""
     return _tensors(_read(path), path)
 
 
 def read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
     """The state dicts of S, R_lip and R_eye by the names in PARTS, with the networks' own keys.
 
-    A .safetensors file knows no dicts in a dict, so there the part's name leads each key. EngineError.
+    A .safetensors file knows no dicts in a dict, so there the part's name leads each key. WeightsError.
     """
     content = _read(path)
     if path.suffix == ".safetensors":
@@ -41,7 +42,7 @@ def read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
     parts = {}
     for part in PARTS:
         if not isinstance(content, Mapping) or not isinstance(content.get(part), Mapping):
-            raise EngineError(f"{path.name} lacks the part {part}.", _DOWNLOAD)
+            raise WeightsError(f"{path.name} lacks the part {part}.", _DOWNLOAD)
         renamed = {
             key_in_part(part, key) if isinstance(key, str) else key: value
             for key, value in content[part].items()
@@ -51,7 +52,7 @@ def read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def fill(network: Network, state: Mapping[str, Tensor], name: str) -> Network:
-    """Copy a state dict into a network, strictly: every key, of its shape, and no other. EngineError.
+    """Copy a state dict into a network, strictly: every key, of its shape, and no other. WeightsError.
 
     Only the counters of training steps may be absent, as in files of older PyTorch; inference reads none.
     """
@@ -64,12 +65,12 @@ def fill(network: Network, state: Mapping[str, Tensor], name: str) -> Network:
     for keys, what in ((missing, "lack"), (strange, "have the unknown"), (wrong, "have another shape in")):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise EngineError(f"The weights of {name} {what} {keys[0]}{more}.", _DOWNLOAD)
+            raise WeightsError(f"The weights of {name} {what} {keys[0]}{more}.", _DOWNLOAD)
     for key, value in state.items():
         if value.is_floating_point() != wanted[key].is_floating_point():
-            raise EngineError(f"The weights of {name} have another type in {key}.", _DOWNLOAD)
+            raise WeightsError(f"The weights of {name} have another type in {key}.", _DOWNLOAD)
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise EngineError(f"The weights of {name} are not finite in {key}.", _DOWNLOAD)
+            raise WeightsError(f"The weights of {name} are not finite in {key}.", _DOWNLOAD)
     network.load_state_dict(state)
     return network.requires_grad_(False).eval()
 
@@ -81,7 +82,7 @@ def _read(path: Path) -> Any:
     try:
         return read_tensor_file(path)
     except TensorFileError as error:
-        raise EngineError(
+        raise WeightsError(
             f"{path.name} is damaged or holds something else than weights; nothing in it was run.",
             _DOWNLOAD,
             str(error),
@@ -91,8 +92,8 @@ def _read(path: Path) -> Any:
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     """`content` if it is a state dict."""
     if not isinstance(content, Mapping) or not content:
-        raise EngineError(f"{path.name} holds no weights.", _DOWNLOAD)
+        raise WeightsError(f"{path.name} holds no weights.", _DOWNLOAD)
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout is not torch.strided:
-            raise EngineError(f"{path.name} holds something else than weights.", _DOWNLOAD)
+            raise WeightsError(f"{path.name} holds something else than weights.", _DOWNLOAD)
     return dict(content)

@@ -47,7 +47,7 @@ def measured_choice(device: str) -> frozenset[str]:
 
 
 class Networks:
-    """`motion`, `appearance`, `small` and `renderer(half)`; EngineError for weights that cannot be used."""
+    """`motion`, `appearance`, `small` and `renderer(half)`; WeightsError for weights that cannot be used."""
 
     def __init__(
         self, files: Mapping[str, Path], device: str, runtime: Runtime = "torch", folder: Path | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import EngineError
+from backend.errors import EngineError, WeightsError
 
 _ERRORS_ONLY = 3  # onnxruntime's level of logging; its warnings are for those who make models
 _PROVIDERS = {"cuda": "CUDAExecutionProvider"}
@@ -47,7 +47,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        """device: "cuda", else the CPU. EngineError for a file that onnxruntime cannot use."""
+        """device: "cuda", else the CPU. WeightsError for a file that onnxruntime cannot use."""
         onnxruntime = runtime()
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ERRORS_ONLY
@@ -58,7 +58,7 @@ class OnnxNetwork:
         try:
             self._session = _session(onnxruntime, path, settings, [*providers, "CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
-            raise EngineError(
+            raise WeightsError(
                 f"{path.name} cannot be used by onnxruntime: {_first_line(error)}",
                 "Write or fetch it again.",
                 str(error),

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from backend import media
+from backend import media, pipeline
 from backend.bench.face import drawn_face
 from backend.capture import _Chunk, _filled, capture_stream, wants_crop
 from backend.driving import open_driving
@@ -131,6 +132,12 @@ def test_frames_are_counted_from_the_clips_first(darkening: Path) -> None:
     assert stream.start == pytest.approx(3 / 25)
     assert stream.total == 2
     assert sum(len(part) for part in stream.chunks) == 2
+
+
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(60)])
+def test_a_folders_pictures_are_one_a_frame_of_the_rate_asked_for(darkening: Path, rate: Fraction) -> None:
+    motion = pipeline.capture(darkening, Options(fps=rate), FakeEngine())
+    assert motion.fps == rate and motion.valid.tolist() == [level is not None for level in LEVELS]
 
 
 @pytest.mark.parametrize("crop", [True, False])

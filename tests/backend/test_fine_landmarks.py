@@ -12,7 +12,7 @@ import pytest
 
 from backend import cropping
 from backend.engines import choose
-from backend.errors import EngineError
+from backend.errors import WeightsError
 from backend.faces import find_faces
 from backend.fine_landmarks import BOTH, FINE, MESH, FineLandmarks
 from backend.media import read_picture
@@ -120,7 +120,7 @@ def test_the_network_sees_rgb_in_0_to_1(landmark_file: Path) -> None:
 def test_a_file_that_is_no_network_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "landmark.onnx"
     path.write_bytes(b"<html>404</html>")
-    with pytest.raises(EngineError, match="landmark.onnx cannot be used") as caught:
+    with pytest.raises(WeightsError, match="landmark.onnx cannot be used") as caught:
         FineLandmarks(path)
     assert "\n" not in str(caught.value)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from backend.engines import choose
-from backend.errors import EngineError
+from backend.errors import EngineError, WeightsError
 from backend.models import find
 from backend.options import Options
 from tests.backend import generated_weights as weights
@@ -23,9 +23,8 @@ from torch import Tensor  # noqa: E402
 
 from backend.engines.neural import NeuralAppearance, NeuralEngine, fault_on  # noqa: E402
 from backend.networks import renderers  # noqa: E402
-from backend.networks.generator import SpadeGenerator  # noqa: E402
 from backend.networks.layers import SpectralConv2d, fold_spectral_norms  # noqa: E402
-from backend.networks.warping import DenseMotionNetwork  # noqa: E402
+from backend.networks.warping import DenseMotionNetwork, WarpingModule  # noqa: E402
 
 ORACLE = np.load(Path(__file__).parents[1] / "data" / "networks_oracle.npz", allow_pickle=False)
 
@@ -156,7 +155,7 @@ def test_auto_goes_on_with_the_mesh_engine_when_weights_turn_out_bad(
     choice = choose(Options(models=tmp_path))
     assert choice.engine.name == "mesh"
     assert "motion_extractor are not finite" in choice.why and "models download" in choice.why
-    with pytest.raises(EngineError, match="not finite"):
+    with pytest.raises(WeightsError, match="not finite"):
         choose(Options(engine="neural", models=tmp_path)).engine.measure(np.zeros((1, 256, 256, 3), np.uint8))
 
 
@@ -223,8 +222,8 @@ def test_it_renders_what_the_released_program_renders(engine: Any) -> None:
 
 @pytest.mark.slow
 def test_the_form_for_gpus_draws_the_same(engine: Any) -> None:
-    generator: SpadeGenerator
-    warping, generator = engine._warping_and_generator()
+    networks = engine._networks
+    warping, generator = networks._load(WarpingModule, "warping_module"), networks._generator()
     for_gpus = renderers.DeviceRenderer(warping, generator, torch.device("cpu"), torch.float32)
     appearance = engine.encode(ORACLE["img"][0])
     source, driving = torch.from_numpy(ORACLE["M.x_s"][:1]), torch.from_numpy(ORACLE["chain.x_d"])

@@ -12,7 +12,7 @@ import pytest
 
 from backend.cli import main
 from backend.engines import choose
-from backend.errors import EngineError
+from backend.errors import EngineError, WeightsError
 from backend.models import catalogue
 from backend.networks import loading, onnx_files, onnx_sessions
 from backend.options import Options
@@ -100,7 +100,7 @@ def test_a_cut_file_is_not_run(models: Path, tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-100])
     with pytest.raises(EngineError, match="not whole"):
         onnx_files.require(tmp_path, ["stitching"], files_of(models))
-    with pytest.raises(EngineError, match="stitching.onnx cannot be used") as caught:
+    with pytest.raises(WeightsError, match="stitching.onnx cannot be used") as caught:
         onnx_sessions.OnnxNetwork(cut)
     assert "\n" not in str(caught.value)
 

@@ -145,6 +145,20 @@ def test_upstream_cuts_rates_to_whole_numbers(astronaut: Path, tmp_path: Path) -
         assert opened(clip, stack, Options(compatibility="upstream")).fps == 29
 
 
+@pytest.mark.parametrize("rate", [None, Fraction(24), Fraction(60)])
+def test_a_folders_pictures_are_one_a_frame(astronaut: Path, tmp_path: Path, rate: Fraction | None) -> None:
+    (tmp_path / "shots").mkdir()
+    for number, picture in enumerate(walk(astronaut, 6)):
+        cv2.imwrite(str(tmp_path / "shots" / f"{number}.png"), picture[:, :, ::-1])
+    options = Options(fps=rate, multiplier=0.0, length_policy="cut")
+    animate(tmp_path / "shots", driving(9), tmp_path / "out", options, engine=FakeEngine())
+    made = frames_in(tmp_path / "out")
+    corner = (slice(-20, None), slice(-20, None))
+    assert len(made) == 6
+    for frame, picture in zip(made, walk(astronaut, 6), strict=True):
+        assert_array_equal(frame[corner], picture[corner])
+
+
 @pytest.mark.parametrize(("policy", "frames"), [("cut", 7), ("constant", 20), ("cycle", 20), ("mirror", 20)])
 def test_a_short_driving_meets_a_long_source(walking: Path, tmp_path: Path, policy: str, frames: int) -> None:
     options = Options(length_policy=policy)  # type: ignore[arg-type]

@@ -190,7 +190,7 @@ def test_errors_of_faces_and_engines(near: Raw, portrait: Path, tmp_path: Path) 
         (tmp_path / "grey.png", {}, "no-face"),
         (tmp_path / "tiny.png", {}, "face-too-small"),
         (portrait, {"face": 5}, "no-face"),
-        (portrait, neural, "engine"),
+        (portrait, neural, "bad-weights"),
         (portrait, {"engine": "neural", "models": str(tmp_path / "empty")}, "engine"),
     ):
         told = near.ask("source.open", {"source": {"path": str(path)}, "options": options})["error"]
