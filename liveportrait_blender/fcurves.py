@@ -101,6 +101,15 @@ def read(curve: Any) -> tuple[np.ndarray, np.ndarray]:
     return points[0::2], points[1::2]
 
 
+def read_interpolation(curve: Any) -> np.ndarray:
+    """The interpolation of a curve's keys (k,), as the numbers of `codes()`."""
+    import numpy as np
+
+    kinds = np.empty(len(curve.keyframe_points), np.uint8)
+    curve.keyframe_points.foreach_get("interpolation", kinds)
+    return kinds
+
+
 def evaluate(curve: Any, frames: Sequence[float]) -> np.ndarray:
     """The values of a curve at frames (k,), float32, with its interpolation, extrapolation and modifiers.
 

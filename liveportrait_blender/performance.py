@@ -114,11 +114,14 @@ def tidy(record: JobRecord) -> None:
 
 
 def active(context: Any) -> Any:
-    """The rig that is meant: the active object, the one of the active object's result, or the only one of the
-    scene; None if it is none of them. Cheap: for draw and poll."""
+    """The rig that is meant: the active object, the one that its shape keys follow, the one of its result, or
+    the only one of the scene; None if it is none of them. Cheap: for draw and poll."""
     candidate = context.active_object
     if keypoint_rig.is_rig(candidate):
         return candidate
+    followed = candidate.liveportrait.shape_keys.rig if candidate is not None else None
+    if keypoint_rig.is_rig(followed):
+        return followed
     found = keypoint_rig.rigs(context.scene)
     image = results.of_object(candidate) if candidate is not None else None
     tied = [rig for rig in found if image is not None and rig.liveportrait.rig.result == image]

@@ -4,6 +4,7 @@
 import bpy
 from bpy.types import PropertyGroup
 
+from .calibration import LIVEPORTRAIT_PG_calibration, LIVEPORTRAIT_PG_head
 from .rig import LIVEPORTRAIT_PG_rig
 from .shape_keys import LIVEPORTRAIT_PG_shape_keys
 
@@ -12,6 +13,8 @@ class LIVEPORTRAIT_PG_object(PropertyGroup):
     """What the add-on knows about an object."""
 
     rig: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_rig)
+    calibration: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_calibration)
+    head: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_head)
     shape_keys: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_shape_keys, override={"LIBRARY_OVERRIDABLE"})
 
 
