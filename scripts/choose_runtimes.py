@@ -26,7 +26,7 @@ from backend.networks.onnx_export import export
 WORTH = 0.9  # of PyTorch's time
 ABOUT = (
     "Networks that onnxruntime runs faster than PyTorch on a kind of device, as scripts/choose_runtimes.py"
-    " measured; milliseconds a frame (median of a few runs in turn), PyTorch's first."
+    " measured; milliseconds a frame (least of a few runs in turn), PyTorch's first."
 )
 
 
@@ -38,10 +38,10 @@ def main() -> int:
         files = timing.write_random(Path(folder))
         paths = {path.stem: path for path in export(files, Path(folder) / "onnx")}
         measured = {}
-        for taken in timing.measure(files, device, onnx=paths):
-            by_torch = min(one.median for one in taken if not one.form.startswith("onnxruntime"))
-            by_onnx = [one.median for one in taken if one.form.startswith("onnxruntime")]
-            if by_onnx and taken[0].batch == 1:
+        for taken in timing.measure(files, device, onnx=paths, sizes=(1,)):
+            by_torch = min(one.least for one in taken if not one.form.startswith("onnxruntime"))
+            by_onnx = [one.least for one in taken if one.form.startswith("onnxruntime")]
+            if by_onnx:
                 measured[taken[0].network] = (round(by_torch, 1), round(by_onnx[0], 1))
                 print(f"{taken[0].network}: PyTorch {by_torch:.0f} ms, onnxruntime {by_onnx[0]:.0f} ms")
     table = json.loads(CHOICE.read_text(encoding="utf-8")) if CHOICE.is_file() else {}

@@ -16,7 +16,7 @@ from .cpu_generator import CpuGenerator
 from .cpu_warping import CpuWarping
 from .generator import SpadeGenerator
 from .layers import fold_spectral_norms
-from .warping import WarpingModule
+from .warping import PreparedSource, WarpingModule
 
 Network = TypeVar("Network", bound=nn.Module)
 AGREEMENT = 0.02  # mean difference of pictures in 0..1 (five levels of 255) that half precision may make
@@ -86,16 +86,14 @@ class DeviceRenderer:
         return network
 
     @torch.inference_mode()
-    def prepare(self, volume: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, volume: Tensor, source: Tensor) -> PreparedSource:
         """See Renderer."""
-        return volume.to(self.dtype), source
+        return self.warping.prepare(volume.to(self.dtype), source)
 
     @torch.inference_mode()
-    def draw(self, state: tuple[Tensor, Tensor], driving: Tensor) -> Tensor:
+    def draw(self, state: PreparedSource, driving: Tensor) -> Tensor:
         """See Renderer."""
-        batch = len(driving)
-        volume, source = (part.expand(batch, *part.shape[1:]) for part in state)
-        features = self.warping(volume, source, driving)
+        features = self.warping.run(state, driving)
         return self.generator(features.contiguous(memory_format=torch.channels_last))
 
 

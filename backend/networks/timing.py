@@ -119,18 +119,21 @@ def measure(
     baseline: bool = False,
     onnx: Mapping[str, Path] | None = None,
     quick: bool = False,
+    sizes: Sequence[int] | None = None,
 ) -> Iterator[list[Timing]]:
     """Every network in the forms that the engine uses on a device, and if asked for in the straightforward
     one and in onnxruntime (`onnx`: paths by onnx_files.FILES); lists of timings taken side by side.
+    sizes: of batches, by default those of `batches`.
     """
+    sizes = batches(device, quick) if sizes is None else sizes
     for name in _KINDS:
         plain = loaded(files, name)
         makers = list(_forms(name, plain, files, device, baseline, (onnx or {}).get(name)))
-        for batch in batches(device, quick):
+        for batch in sizes:
             inputs = _inputs(name, batch)
             forms = {form: make(inputs) for form, make in makers}
             yield time_side_by_side(name, forms, batch, device, 1 if quick else REPEATS)
-    yield from _small(device, quick)
+    yield from _small(device, sizes)
 
 
 Maker = Callable[[Sequence[Tensor]], Callable[[], object]]
@@ -207,11 +210,11 @@ def _inputs(name: str, batch: int) -> list[Tensor]:
     ]
 
 
-def _small(device: str, quick: bool) -> Iterator[list[Timing]]:
-    for part, sizes in SIZES.items():
-        network = Perceptron(sizes).eval().to(device)
-        for batch in batches(device, quick):
-            inputs = [torch.rand(batch, sizes[0], device=device)]
+def _small(device: str, sizes: Sequence[int]) -> Iterator[list[Timing]]:
+    for part, widths in SIZES.items():
+        network = Perceptron(widths).eval().to(device)
+        for batch in sizes:
+            inputs = [torch.rand(batch, widths[0], device=device)]
             yield time_side_by_side(part, {"float32": _call(network, inputs)}, batch, device, 20)
 
 

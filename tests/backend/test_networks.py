@@ -127,7 +127,7 @@ def test_motion_is_the_released_one() -> None:
 def test_warping_is_the_released_one(item: int) -> None:
     volume, source, driving = warping_input(item)
     module = network("warping_module")
-    deformation, occlusion = module.dense_motion_network(volume, source, driving)
+    deformation, occlusion = module.dense_motion_network(module.prepare(volume, source), driving)
     assert error(deformation[:, ::3, ::3, ::3], ORACLE[f"W{item}.deformation"]) < 1e-4
     assert error(occlusion, ORACLE[f"W{item}.occlusion_map"]) < 1e-3
     features = module(volume, source, driving)

@@ -175,8 +175,8 @@ def test_places_stay_exact_in_half_precision() -> None:
         network.mask.weight.zero_()  # an even mixture of the proposals, whatever the features
         volume = torch.randn(1, 32, 16, 32, 32)
         source, driving = torch.rand(1, 21, 3) - 0.5, torch.rand(1, 21, 3) - 0.5
-        exact, _ = network(volume, source, driving)
-        rough, _ = network.bfloat16()(volume.bfloat16(), source, driving)
+        exact, _ = network(network.prepare(volume, source), driving)
+        rough, _ = network.bfloat16()(network.prepare(volume.bfloat16(), source), driving)
     assert rough.dtype == torch.float32
     assert float((rough - exact).abs().max()) < 1e-3 * 2 / 32  # of a voxel
 
@@ -227,8 +227,8 @@ def test_the_form_for_gpus_draws_the_same(engine: Any) -> None:
     for_gpus = renderers.DeviceRenderer(warping, generator, torch.device("cpu"), torch.float32)
     appearance = engine.encode(ORACLE["img"][0])
     source, driving = torch.from_numpy(ORACLE["M.x_s"][:1]), torch.from_numpy(ORACLE["chain.x_d"])
-    picture = for_gpus.draw(for_gpus.prepare(appearance.volume, source), driving)
-    kept = renderers.to_levels(picture)[:, ::5, ::5].permute(0, 3, 1, 2).numpy().astype(int)
+    both = for_gpus.draw(for_gpus.prepare(appearance.volume, source), torch.cat([source, driving]))
+    kept = renderers.to_levels(both[1:])[:, ::5, ::5].permute(0, 3, 1, 2).numpy().astype(int)
     assert np.abs(kept - ORACLE["chain.out_uint8"]).max() <= 1
 
 
