@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+from backend.blendshape_names import CHANNELS
+from backend.blendshapes import channels
 from backend.library import library_file, library_names
 from backend.media import ClipWriter
-from backend.motion_files import load_motion, save_template
+from backend.motion_files import load_motion, save_curves, save_template
 from liveportrait_blender.client import BackendError, Client, Reply
 from tests.contract.serving import PATIENCE, Raw, Running
 
@@ -130,6 +132,18 @@ def test_capture_of_a_template_gives_a_motion_file(server: Running, tmp_path: Pa
     there = load_motion(tmp_path / "out" / "motion.npz")
     for name in MOTION:
         np.testing.assert_allclose(getattr(there, name), getattr(motion, name), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_curves_become_a_motion(client: Client, tmp_path: Path, suffix: str) -> None:
+    """What the add-on's import of Live Link Face's files asks for."""
+    motion = load_motion(library_file("smile"))
+    path = save_curves(motion, tmp_path / f"smile{suffix}")
+    told = client.start_job("motion.convert", tmp_path / "out", motion=path, format="npz").wait(PATIENCE)
+    assert (told["frames"], told["fps"]) == (len(motion), float(motion.fps))
+    made = load_motion(tmp_path / "out" / "motion.npz")
+    smiles = [channels(m, "average")[:, CHANNELS.index("mouthSmileLeft")] for m in (motion, made)]
+    assert np.corrcoef(smiles)[0, 1] > 0.95 and smiles[1].max() > 0.5
 
 
 def test_only_motions_are_converted(client: Client, portrait: Path, tmp_path: Path) -> None:
