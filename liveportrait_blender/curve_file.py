@@ -113,10 +113,13 @@ def _eyes(samples: Samples) -> np.ndarray:
 
     columns = []
     for side, outwards in (("Left", 1.0), ("Right", -1.0)):
-        look = {way: samples.values[f"eyeLook{way}{side}"] for way in ("In", "Out", "Up", "Down")}
+        look = {
+            way: samples.values[f"eyeLook{way}{side}"].astype(np.float32)
+            for way in ("In", "Out", "Up", "Down")
+        }
         columns += [
             outwards * EYE_TURN * (look["Out"] - look["In"]),
             EYE_TURN * (look["Up"] - look["Down"]),
-            np.zeros(len(samples)),
+            np.zeros(len(samples), np.float32),
         ]
     return np.stack(columns, 1)
