@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Container, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import bpy
@@ -163,6 +164,16 @@ def driven(mesh_object: Any) -> dict[str, Any]:
     }
 
 
+def of_others(mesh_object: Any, names: Iterable[str]) -> list[str]:
+    """Those of the shape keys that a driver of the user's own moves."""
+    key = key_of(mesh_object)
+    if key is None or key.animation_data is None:
+        return []
+    others = {curve.data_path for curve in key.animation_data.drivers if not _is_ours(curve)}
+    blocks = (key.key_blocks.get(name) for name in names)
+    return [block.name for block in blocks if block is not None and value_path(block) in others]
+
+
 def value_path(block: Any) -> str:
     """The data path of a shape key's value, from its Key."""
     return f'key_blocks["{bpy.utils.escape_identifier(block.name)}"].value'
@@ -283,6 +294,7 @@ def _is_ours(curve: Any) -> bool:
     )
 
 
+@lru_cache(maxsize=1)
 def _channel_paths() -> dict[str, str]:
     return {property_path(name): name for name in (*rig_channels.names(), *rig_channels.HEAD_ANGLES)}
 

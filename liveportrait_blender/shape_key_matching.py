@@ -89,11 +89,11 @@ def match(names: Iterable[str]) -> Report:
     for name, meaning in sorted(meanings.items(), key=lambda pair: pair[1].rank):
         main = [channel for channel, gain in meaning.parts if gain > 0 or len(meaning.parts) == 1]
         if any(taken.get(channel, meaning.rank) < meaning.rank for channel in main):
-            report.left_out.append(name)
             continue
         chosen[name] = meaning
         for channel in main:
             taken.setdefault(channel, meaning.rank)
+    report.left_out = [name for name in names if name in meanings and name not in chosen]
     labels = [family["label"] for family in table()["families"]]
     for name in names:
         if name in chosen:

@@ -75,7 +75,7 @@ def _entry(row: Any, number: int, channels: set[str], label: str) -> dict[str, A
     key, channel = row.get("shape_key"), row.get("channel")
     if not isinstance(key, str) or not key or len(key.encode()) > 255:
         raise wrong("has no shape_key")
-    if channel not in channels:
+    if not isinstance(channel, str) or channel not in channels:
         raise wrong(f"has the channel {channel!r:.60}, which does not exist")
     found: dict[str, Any] = {"shape_key": key, "channel": channel}
     for field, (default, low, high) in NUMBERS.items():

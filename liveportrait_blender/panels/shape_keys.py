@@ -148,6 +148,11 @@ def _state(layout: Any, context: Any, item: Any) -> None:
         return
     wanted = taking_part(settings.entries)
     layout.label(text=f"{len(driven)} of {len(wanted)} shape keys driven")
+    kept = shape_key_drivers.of_others(item, wanted)
+    if kept:
+        box = layout.box().column(align=True)
+        wrapped(box, f"Drivers of your own are kept: {listed(kept)}", context, "INFO")
+        box.operator("liveportrait.drive_shape_keys", text="Replace Them").replace = True
     unknown = rig_channels.unknown()
     for names, text in (
         ([name for name in wanted if name not in key.key_blocks], "Not on the mesh: {}"),
