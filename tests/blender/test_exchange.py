@@ -30,7 +30,8 @@ from backend.curves import Curves
 folder = Path(sys.argv[1])
 given = np.load(folder / "given.npz")
 values = np.stack([given[name] for name in CHANNELS], 1).astype(np.float32)
-curves = Curves(values, given["head"], given["valid"], Fraction(*given["rate"].tolist()), float(given["start"]))
+rate, start = Fraction(*given["rate"].tolist()), float(given["start"])
+curves = Curves(values, given["head"], given["valid"], rate, start)
 for suffix, text in ((".csv", to_csv(curves)), (".json", to_json(curves))):
     assert (folder / f"anna{suffix}").read_text(encoding="utf-8") == text, suffix
     back = load_curves(folder / f"anna{suffix}")
