@@ -144,6 +144,4 @@ def _term(entry: Entry, word: str, clamp: bool) -> str:
 
 
 def _number(value: float) -> str:
-    """A number as the parser of simple expressions takes it: without an exponent."""
-    text = f"{value:.7g}"
-    return f"{value:.9f}" if "e" in text else text
+    return f"{value:.7g}"
