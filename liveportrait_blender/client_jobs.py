@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import queue
+import re
 import ssl
 import threading
 import uuid
@@ -19,6 +20,7 @@ from typing import Any
 LARGEST_MESSAGE = 256 << 20
 PNG = b"\x89PNG\r\n\x1a\n"
 FILES = ("motion.npz", "motion.pkl", "result.mp4")  # that a job may send
+FACE_FILE = re.compile(r"motion_[0-9]{1,3}\.npz")  # of a face with a driving of its own
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +188,7 @@ def keep(job: Job, header: Mapping[str, Any], payload: memoryview) -> Path | Non
     if header["type"] != "file":
         return None
     name, offset, size = header["name"], header["offset"], header["size"]
-    if name not in FILES:  # never out of the folder, whatever it says
+    if name not in FILES and not FACE_FILE.fullmatch(name):  # never out of the folder, whatever it says
         raise ValueError(f"a file that was not asked for: {name!r}")
     part = job.folder / f".{name}.part"
     there = part.stat().st_size if offset and part.exists() else 0

@@ -7,9 +7,10 @@ The backend is the one of the add-on's preferences; all its options go by the na
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,7 +56,7 @@ def build_parser() -> Parser:
         command.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=place)
         command.add_argument("--name", default="", help="of the result in a .blend file")
         command.add_argument("--start-frame", type=int, help="scene frame of its first picture [1]")
-        _add_options(command)
+        _add_options(command, faces=command is animate)
         _add_controls(command)
     capture = commands.add_parser("capture", help="keep a performance as a motion file", allow_abbrev=False)
     capture.add_argument("driving", metavar="DRIVING")
@@ -64,11 +65,15 @@ def build_parser() -> Parser:
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser, faces: bool = False) -> None:
     for name, row in options.rows().items():
         flag = f"--{name.replace('_', '-')}"
         words: dict[str, Any] = {"default": None, "help": _percents(row["description"])}
-        if row["type"] == "boolean":
+        if faces and name == "face":
+            words = {"action": "append", "default": [], "metavar": "N|N:DRIVING"}
+            more = "; with DRIVING, once for each face, it is driven by that"
+            parser.add_argument(flag, help=_percents(row["description"]) + more, **words)
+        elif row["type"] == "boolean":
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **words)
         elif row["type"] == "choice":
             parser.add_argument(flag, choices=[choice["name"] for choice in row["choices"]], **words)
@@ -91,11 +96,28 @@ def options_of(parsed: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, row in options.rows().items():
         text = getattr(parsed, name)
+        if isinstance(text, list):  # --face, for animate
+            alone = [one for one in text if ":" not in one]
+            if len(alone) > 1:
+                raise UserError("--face is given twice.", "Give one number, or N:DRIVING for each face.")
+            text = alone[0] if alone else None
         if text is not None:
             found[name] = _value(f"--{name.replace('_', '-')}", row, text)
     sliders = {name: getattr(parsed, f"control_{name}", None) for name in controls.rows()}
     if any(value is not None for value in sliders.values()):
         found["controls"] = {name: value for name, value in sliders.items() if value is not None}
+    return found
+
+
+def faces_of(parsed: argparse.Namespace) -> dict[str, str]:
+    """What drives each face that is given a driving of its own. Raises UserError."""
+    found: dict[str, str] = {}
+    for text in parsed.face if parsed.command == "animate" else ():
+        number, colon, driving = text.partition(":")
+        if colon and number in found:
+            raise UserError(f"Face {number} is given two drivings.", "Give each face one.")
+        if colon:
+            found[number] = driving
     return found
 
 
@@ -116,7 +138,7 @@ def _value(flag: str, row: dict[str, Any], text: Any) -> Any:
 def run(arguments: Sequence[str]) -> int:
     """Carry out a command: its exit code. Every failure is one line."""
     try:
-        parsed = build_parser().parse_args(list(arguments))
+        parsed = build_parser().parse_args(list(arguments), argparse.Namespace(fresh=False))
         record = _submit(parsed)
         _follow(record)
         scene_jobs.wait(record)
@@ -160,8 +182,9 @@ def _submit(parsed: argparse.Namespace) -> JobRecord:
             requests.RenderRequest(source.value, motion.value, given, output, source.label)
         )
     driving = requests.from_text(parsed.driving).value if parsed.driving else None
+    faces = {number: one.value for number, one in requests.faces_from(faces_of(parsed)).items()}
     return runtime.session.submit(
-        requests.AnimateRequest(source.value, driving, given, output, source.label)
+        requests.AnimateRequest(source.value, driving, given, output, source.label, faces=faces)
     )
 
 
@@ -172,6 +195,7 @@ def _into_file(parsed: argparse.Namespace, given: dict[str, Any], output: Path) 
     else:
         bpy.ops.wm.read_homefile(use_empty=True)
         bpy.ops.wm.save_as_mainfile(filepath=str(output))  # frames go beside it
+        parsed.fresh = True
     start = START if parsed.start_frame is None else parsed.start_frame
     place = {"kind": "PLANE", "name": parsed.name, "start": start}
     if parsed.command == "render":
@@ -180,7 +204,12 @@ def _into_file(parsed: argparse.Namespace, given: dict[str, Any], output: Path) 
         asked = {"fps": requests.scene_rate(bpy.context.scene), **given}
         return scene_jobs.render_performance(bpy.context, motion, source=source, options=asked, **place)
     return scene_jobs.animate(
-        bpy.context, source=parsed.source, driving=parsed.driving, options=given, **place
+        bpy.context,
+        source=parsed.source,
+        driving=parsed.driving,
+        faces=faces_of(parsed),
+        options=given,
+        **place,
     )
 
 
@@ -206,7 +235,8 @@ def _finish(parsed: argparse.Namespace, record: JobRecord) -> None:
         record.folder.rmdir()
         said = f"{output}: {(record.result or {}).get('frames')} frames"
     elif output.suffix.lower() == ".blend":
-        bpy.ops.wm.save_mainfile()
+        with _without_backup() if parsed.fresh else contextlib.nullcontext():
+            bpy.ops.wm.save_mainfile()
         said = f"{output}: {results.frames_in(record.folder)} frames in {record.folder}"
     else:
         (output / "result.json").write_text(json.dumps(record.result, indent=1, ensure_ascii=False), "utf-8")
@@ -214,6 +244,19 @@ def _finish(parsed: argparse.Namespace, record: JobRecord) -> None:
     for warning in record.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stdout.write(said + "\n")
+
+
+@contextlib.contextmanager
+def _without_backup() -> Iterator[None]:
+    """A new file has no version before it that would be worth a .blend1."""
+    preferences = bpy.context.preferences
+    before, changed = preferences.filepaths.save_version, preferences.is_dirty
+    preferences.filepaths.save_version = 0
+    try:
+        yield
+    finally:
+        preferences.filepaths.save_version = before
+        preferences.is_dirty = changed
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -2,7 +2,8 @@
 """A picture of the source that follows the expression controls: the image "LivePortrait Preview".
 
 The sliders only mark that they have moved. `look`, which the pump calls, asks for one picture at a time and
-always for the newest values, so nothing waits and nothing piles up.
+always for the newest values, so nothing waits and nothing piles up. A thread makes of it what Blender takes;
+the main thread only puts that into the image.
 """
 
 from __future__ import annotations
@@ -23,10 +24,31 @@ from .names import UserError
 
 IMAGE = "LivePortrait Preview"
 LARGEST = 512  # pixels of the longer side: what the main thread puts into an image in a few milliseconds
+ICON = 256  # pixels of the longer side of the panel's
+WITHIN = 60.0  # seconds for an answer
 MOST_BYTES = 1 << 28
 PER_SOURCE = ("frames", "fps", "controls")  # options that say nothing about a single picture
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A picture as foreach_set takes it: width * height * 4 float32 in 0..1, bottom row first."""
+
+    width: int
+    height: int
+    values: Any
+
+
+@dataclass
+class _Coming:
+    """A picture that a thread makes ready: (for the image, for the panel), or what was wrong with it."""
+
+    wanted: dict[str, float]
+    ready: threading.Event = field(default_factory=threading.Event)
+    pixels: tuple[Pixels, Pixels] | None = None
+    fault: Exception | None = None
 
 
 @dataclass
@@ -38,6 +60,7 @@ class _Live:
     chosen: Any = None  # the settings that name the source and its options, as they were when it was opened
     opened: str = ""
     asking: bool = False
+    coming: _Coming | None = None
     shown: Any = None
     turn: int = 0  # answers of an earlier turn count no more
     error: str = ""
@@ -96,7 +119,7 @@ def stop() -> None:
 def is_current() -> bool:
     """Whether the picture shows what the controls say now; for tests and for waiting."""
     context = bpy.context
-    return _live.on and not _live.asking and _live.shown == _wanted(context.scene)
+    return _live.on and not _live.asking and _live.coming is None and _live.shown == _wanted(context.scene)
 
 
 def _forget() -> None:
@@ -113,6 +136,10 @@ def look() -> None:
     if scene.session_uid != _live.scene_uid:  # another scene or file
         stop()
         return
+    if _live.coming is not None:
+        if not _live.coming.ready.is_set():
+            return
+        _take(_live.coming)
     state = runtime.session.state
     if _live.asking or not state.up:
         if not state.up:
@@ -160,26 +187,50 @@ def _open(context: Any, chosen: Any) -> None:
         _live.opened = str(result["source"])
         _live.large = max(int(result["width"]), int(result["height"])) > 2 * LARGEST
 
-    _later("source.open", {"source": source, "options": _live.options}, lambda result, _: opened(result))
+    _later("source.open", {"source": source, "options": _live.options}, opened)
 
 
 def _ask(wanted: dict[str, float]) -> None:
-    def come(result: dict[str, Any], reply: Any) -> None:
-        if not reply.pictures:
-            raise BackendError("lost", "The preview has no picture.")
-        header, payload = reply.pictures[0]
-        show(header, payload)
-        _live.shown, _live.error = wanted, ""
-        _live.pictures += 1
+    coming = _Coming(wanted)
+
+    def come(_result: dict[str, Any]) -> None:
+        _live.coming = coming
 
     more = {"paste_back": False} if _live.large else {}  # the face says it all, and comes in time
-    _later("preview", requests.preview(_live.opened, wanted, more), come)
+    reply = _later("preview", requests.preview(_live.opened, wanted, more), come)
+    threading.Thread(target=_make_ready, args=(reply, coming), daemon=True).start()
 
 
-def _later(method: str, params: dict[str, Any], then: Callable[[dict[str, Any], Any], None]) -> None:
-    """Ask; one question at a time, and answers that nobody waits for any more are dropped."""
+def _make_ready(reply: Any, coming: _Coming) -> None:
+    """On a thread: wait for the answer, which `_later` judges, and convert its picture."""
+    try:
+        reply.result(WITHIN)
+        if not reply.pictures:
+            raise BackendError("lost", "The preview has no picture.")
+        coming.pixels = converted(*reply.pictures[0])
+    except (BackendError, LookupError, TypeError, ValueError, ImportError, MemoryError) as fault:
+        coming.fault = fault
+    finally:
+        coming.ready.set()
+
+
+def _take(coming: _Coming) -> None:
+    """Show a picture that is ready, or say what is wrong with it."""
+    _live.coming = None
+    if coming.pixels is not None:
+        show(*coming.pixels)
+        _live.shown, _live.error = coming.wanted, ""
+        _live.pictures += 1
+    elif isinstance(coming.fault, BackendError):
+        _live.opened = ""  # it is opened again
+    else:
+        log.warning("Not a preview: %s", coming.fault)
+        _fail("The backend sent something that is no picture.")
+
+
+def _later(method: str, params: dict[str, Any], then: Callable[[dict[str, Any]], None]) -> Any:
+    """Ask; one question at a time, and answers that nobody waits for any more are dropped: the reply."""
     turn, _live.asking = _live.turn, True
-    replies: list[Any] = []
 
     def answered(result: dict[str, Any] | None, error: BackendError | None) -> None:
         if turn != _live.turn:
@@ -188,7 +239,7 @@ def _later(method: str, params: dict[str, Any], then: Callable[[dict[str, Any], 
         try:
             if error is not None:
                 raise error
-            then(result or {}, replies[0])
+            then(result or {})
         except BackendError as fault:
             if fault.code in ("lost", "not-found", "superseded"):
                 _live.opened = ""  # a new connection: it is opened again
@@ -198,7 +249,7 @@ def _later(method: str, params: dict[str, Any], then: Callable[[dict[str, Any], 
             log.warning("Not a preview: %s", fault)
             _fail("The backend sent something that is no picture.")
 
-    replies.append(runtime.session.later(method, params, answered))
+    return runtime.session.later(method, params, answered, WITHIN)
 
 
 def _fail(sentence: str) -> None:
@@ -208,8 +259,11 @@ def _fail(sentence: str) -> None:
 # --- pixels -------------------------------------------------------------------------------------------------
 
 
-def show(header: dict[str, Any], payload: bytes) -> Any:
-    """Put raw pixels (rows from the top, RGB or RGBA, 8 or 16 bits) into the image. Raises ValueError."""
+def converted(header: dict[str, Any], payload: bytes) -> tuple[Pixels, Pixels]:
+    """Raw pixels (rows from the top, RGB or RGBA, 8 or 16 bits) for the image and for the panel.
+
+    Touches nothing of Blender's, so any thread may call it. Raises LookupError, TypeError, ValueError.
+    """
     import numpy as np
 
     width, height, channels, bits = (header[name] for name in ("width", "height", "channels", "bits"))
@@ -224,14 +278,24 @@ def show(header: dict[str, Any], payload: bytes) -> Any:
     pixels = pixels[::step, ::step][::-1]
     shown = np.ones((*pixels.shape[:2], 4), np.float32)
     np.multiply(pixels, np.float32(1 / (2**bits - 1)), out=shown[..., :channels])
-    image = _image(pixels.shape[1], pixels.shape[0])
-    image.pixels.foreach_set(shown.ravel())
+    step = -(-max(shown.shape) // ICON)
+    return _pixels(shown), _pixels(shown[::step, ::step])
+
+
+def _pixels(rows: Any) -> Pixels:
+    return Pixels(rows.shape[1], rows.shape[0], rows.ravel())
+
+
+def show(picture: Pixels, small: Pixels) -> Any:
+    """Put it into the image and into the panel."""
+    image = _image(picture.width, picture.height)
+    image.pixels.foreach_set(picture.values)
     image.update()
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "IMAGE_EDITOR":
                 area.tag_redraw()
-    _show_icon(shown)
+    _show_icon(small)
     return image
 
 
@@ -244,7 +308,7 @@ def _image(width: int, height: int) -> Any:
     return image
 
 
-def _show_icon(shown: Any) -> None:
+def _show_icon(small: Pixels) -> None:
     """The same picture, for the panel."""
     global _icons
     if bpy.app.background:  # nobody looks
@@ -252,9 +316,8 @@ def _show_icon(shown: Any) -> None:
     if _icons is None:
         _icons = bpy.utils.previews.new()
     preview = _icons.get(IMAGE) or _icons.new(IMAGE)
-    small = shown[:: -(-max(shown.shape) // 256), :: -(-max(shown.shape) // 256)]
-    preview.image_size = small.shape[1], small.shape[0]
-    preview.image_pixels_float.foreach_set(small.ravel())
+    preview.image_size = small.width, small.height
+    preview.image_pixels_float.foreach_set(small.values)
 
 
 def register() -> None:

@@ -2,7 +2,8 @@
 """The one place where what the backend tells meets Blender: `drain`, called on the main thread.
 
 A timer calls it while there is something to look after; in background mode nothing does, and whoever waits
-calls `run_until`.
+calls `run_until`. What takes longer than a drain may, such as a result's landing with its undo, is a step of
+its own (`in_turn`, `work`): one at a time, and never in the same call as a drain.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ LOOK = 0.005  # seconds between two looks of run_until
 log = logging.getLogger(__name__)
 drawn_from: list[Callable[[], Any]] = []  # more that the panels show: when it changes they are drawn again
 watchers: list[Callable[[], None]] = []  # called at every drain; cheap
-longest = 0.0  # seconds that a drain took at most, what its deliveries did included
-longest_own = 0.0  # without them
+# The most seconds that one call has taken since `forget_measures`: all of a drain with what it delivers, the
+# same without its deliveries, and a step of `work`, which no drain contains.
+longest = longest_own = longest_step = 0.0
 
-_draining = False
+_draining = _working = False
+_steps: list[tuple[Callable[[], None], bool]] = []
 _last_shown: Any = None
 
 
@@ -52,8 +55,35 @@ def drain(budget: float = BUDGET) -> None:
         longest, longest_own = max(longest, took), max(longest_own, took - delivering)
 
 
+def in_turn(step: Callable[[], None], changes_file: bool = False) -> None:
+    """Call it soon, between two drains. changes_file: not while Blender renders in a job."""
+    _steps.append((step, changes_file))
+
+
+def work() -> bool:
+    """Do the next step that may be done now: whether there was one."""
+    global _working, longest_step
+    rendering = bool(_steps) and _rendering()
+    ready = (entry for entry in _steps if not (entry[1] and rendering))
+    entry = None if _working or _draining else next(ready, None)
+    if entry is None:
+        return False
+    _steps.remove(entry)
+    _working, began = True, time.perf_counter()
+    try:
+        _guarded(entry[0])
+    finally:
+        _working = False
+        longest_step = max(longest_step, time.perf_counter() - began)
+    return True
+
+
+def _rendering() -> bool:
+    return bool(bpy.app.is_job_running("RENDER"))
+
+
 def run_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Drain until a condition holds or so many seconds have passed: whether it holds.
+    """Drain and work until a condition holds or so many seconds have passed: whether it holds.
 
     For execute(), which has to block: no timer runs meanwhile. Ctrl-C ends it.
     """
@@ -62,7 +92,8 @@ def run_until(condition: Callable[[], bool], timeout: float) -> bool:
         if time.monotonic() > end:
             return False
         drain()
-        time.sleep(LOOK)
+        if not work():
+            time.sleep(LOOK)
     return True
 
 
@@ -74,8 +105,8 @@ def start() -> None:
 
 def forget_measures() -> None:
     """Measure anew."""
-    global longest, longest_own
-    longest = longest_own = 0.0
+    global longest, longest_own, longest_step
+    longest = longest_own = longest_step = 0.0
 
 
 def _guarded(function: Callable[[], None]) -> None:
@@ -87,7 +118,11 @@ def _guarded(function: Callable[[], None]) -> None:
 
 def _tick() -> float | None:
     """What the timer calls: seconds until the next call, None for no more."""
+    if work():
+        return 0.0
     drain()
+    if _steps:
+        return BUSY_INTERVAL
     if not runtime.session.active and not watchers:
         return None
     busy = runtime.session.state.kind in ("busy", "starting") or bool(watchers)
@@ -130,4 +165,5 @@ def unregister() -> None:
         bpy.app.timers.unregister(_tick)
     watchers.clear()
     drawn_from.clear()
+    _steps.clear()
     _last_shown = None

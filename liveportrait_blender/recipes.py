@@ -72,6 +72,15 @@ def options_of(image: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def faces_of(image: Any) -> Mapping[str, Any]:
+    """What drove each face that had a driving of its own."""
+    try:
+        found = json.loads(image.liveportrait.recipe or "{}").get("faces") or {}
+    except (ValueError, AttributeError):  # somebody else wrote it
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def motion_of(image: Any) -> Path | None:
     """The motion that was measured for a result; None if there is none."""
     path = Path(bpy.path.abspath(image.filepath, library=image.library)).with_name("motion.npz")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AnimateRequest:
-    """`animate`: a source performs a driving, or the expression controls alone where driving is None."""
+    """`animate`: a source performs a driving, or the expression controls alone where driving is None.
+
+    faces: drivings of their own, by the face's number.
+    """
 
     source: Path
     driving: Input | None
@@ -34,12 +37,15 @@ class AnimateRequest:
     label: str
     landing: results.Landing | None = None
     motion: bool = True
+    faces: Mapping[str, Input] = field(default_factory=dict)
     method: str = field(default="animate", init=False)
 
     def params(self) -> dict[str, Any]:
         given: dict[str, Any] = {"source": self.source, "options": dict(self.options), "motion": self.motion}
         if self.driving is not None:
             given["driving"] = self.driving
+        if self.faces:
+            given["faces"] = dict(self.faces)
         return given
 
 
@@ -165,10 +171,11 @@ def driving_rate(driving: Input, asked: str | None = None) -> Fraction:
 
 def first_seconds(request: AnimateRequest, seconds: float) -> AnimateRequest:
     """The same, for the first seconds of its range alone."""
-    if request.driving is None:
+    driving = next((each for each in (request.driving, *request.faces.values()) if each is not None), None)
+    if driving is None:
         return request
     first, stop = request.options.get("frames") or (0, None)
-    rate = driving_rate(request.driving, request.options.get("fps"))
+    rate = driving_rate(driving, request.options.get("fps"))
     end = first + max(round(rate * Fraction(seconds)), 1)
     frames = [first, end if stop is None else min(stop, end)]
     return replace(request, options={**request.options, "frames": frames})
@@ -185,10 +192,12 @@ def landing(
     kind: str = "",
     start: int | None = None,
     replaces: Any = None,
+    faces: Mapping[str, inputs.Chosen] | None = None,
 ) -> results.Landing:
     """Where in the file a result is to go. replaces: the image of a result whose place it takes."""
     scene, target = context.scene, context.active_object
-    sound, begin = _sound(source, driving, options)
+    heard = [one for one in (driving, *(faces or {}).values()) if one is not None]
+    sound, begin = _sound(source, heard, options)
     return results.Landing(
         folder=str(folder),
         name=name,
@@ -205,6 +214,7 @@ def landing(
             "source": as_text(source.value),
             "driving": "" if driving is None else as_text(driving.value),
             "options": dict(options),
+            "faces": {number: as_text(one.value) for number, one in (faces or {}).items()},
         },
         sound=sound,
         sound_start=begin,
@@ -231,15 +241,26 @@ def from_text(text: str) -> inputs.Chosen:
     return inputs.Chosen({"library": name}, name)
 
 
+def faces_from(given: Mapping[str, Any]) -> dict[str, inputs.Chosen]:
+    """What drives each face that has a driving of its own, by number, out of texts. Raises UserError."""
+    found = {}
+    for number, text in given.items():
+        if not (number.isascii() and number.isdigit() and len(number) < 4) or not isinstance(text, str):
+            raise UserError(f"{number}: {text} is no face's driving.", 'Write {"1": "clip.mp4"}.')
+        found[str(int(number))] = from_text(text)
+    return dict(sorted(found.items(), key=lambda item: int(item[0])))
+
+
 def _sound(
-    source: inputs.Chosen, driving: inputs.Chosen | None, options: Mapping[str, Any]
+    source: inputs.Chosen, drivings: Sequence[inputs.Chosen], options: Mapping[str, Any]
 ) -> tuple[str, float]:
     """The file whose sound belongs to a result, and where in it the result begins."""
     wanted = options.get("audio", "auto")
-    if wanted in ("auto", "driving") and driving is not None and _sounds(driving.value):
+    heard = next((one for one in drivings if _sounds(one.value)), None)
+    if wanted in ("auto", "driving") and heard is not None:
         first = (options.get("frames") or (0, None))[0]
-        begin = float(first / driving_rate(driving.value)) if first else 0.0
-        return str(driving.value), begin
+        begin = float(first / driving_rate(heard.value)) if first else 0.0
+        return str(heard.value), begin
     if wanted in ("auto", "source") and _sounds(source.value):
         return str(source.value), 0.0
     return "", 0.0

@@ -6,6 +6,7 @@ Nothing starts when the add-on is enabled: the backend starts with the first thi
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -71,6 +72,13 @@ def forget_settings() -> None:
 
 
 def _tell_end(record: JobRecord) -> None:
+    """The takers have their turn after the drain: what they do in the file takes its time."""
+    from . import pump
+
+    pump.in_turn(functools.partial(_take_end, record), changes_file=record.state == "done")
+
+
+def _take_end(record: JobRecord) -> None:
     for taker in list(takers):
         try:
             taker(record)

@@ -22,7 +22,6 @@ HOPELESS = 60.0  # seconds of silence after which waiting ends
 PREVIEW_SECONDS = 2
 
 log = logging.getLogger(__name__)
-_unlanded: list[JobRecord] = []
 
 
 # --- making -------------------------------------------------------------------------------------------------
@@ -39,12 +38,14 @@ def animate(
     start: int | None = None,
     replaces: Any = None,
     seconds: int | None = None,
+    faces: Mapping[str, Any] | None = None,
 ) -> JobRecord:
     """Submit `animate` with what is chosen in the scene, or given: at once. Raises UserError.
 
     source, driving: files, driving also a name of the library. options: come before the scene's. start: scene
     frame of the first picture [the current one]. replaces: a result's image, whose place is taken. seconds:
-    no more than the first so many.
+    no more than the first so many. faces: drivings of their own by the face's number, texts as driving; with
+    them the driving that is chosen in the scene is not used.
     """
     scene = context.scene
     portrait = requests.from_text(source) if source else inputs.source(context)
@@ -56,7 +57,8 @@ def animate(
     if "controls" not in more and control_curves.are_animated(scene):
         last = max(scene.frame_end, start)
         more["controls"] = control_curves.sample(scene, range(start, last + 1))
-    performance = _performance(context, driving, more)
+    own = requests.faces_from(faces or {})
+    performance = None if own and not driving else _performance(context, driving, more)
     asked = requests.job_options(scene, performance, more)
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
     folder = results.new_folder(context, label)
@@ -66,10 +68,11 @@ def animate(
         asked,
         folder,
         label if performance is None else f"{label}: {performance.label}",
+        faces={number: chosen.value for number, chosen in own.items()},
     )
     if seconds is not None:
         request = requests.first_seconds(request, seconds)
-    return _submit(context, request, portrait, performance, label, kind, start, replaces)
+    return _submit(context, request, portrait, performance, label, kind, start, replaces, own)
 
 
 def render_controls(
@@ -166,6 +169,7 @@ def _submit(
     kind: str,
     start: int | None,
     replaces: Any,
+    faces: Mapping[str, inputs.Chosen] | None = None,
 ) -> JobRecord:
     landing = requests.landing(
         context,
@@ -177,6 +181,7 @@ def _submit(
         kind=kind,
         start=start,
         replaces=replaces,
+        faces=faces,
     )
     return _started(replace(request, landing=landing))
 
@@ -229,14 +234,12 @@ def wait(record: JobRecord, timeout: float = 0.0) -> JobRecord:
 def land(record: JobRecord) -> None:
     """A job has ended: bring its result into the file, or tidy up what it leaves."""
     if record.state != "done":
-        _tidy(record.folder)
+        again = any(job.folder == record.folder and not job.ended for job in runtime.session.jobs)
+        if not again:  # else it was resumed meanwhile
+            _tidy(record.folder)
         record.settled = True
-    elif record.landing is None:
+    elif record.landing is None:  # it has none, or its file was closed meanwhile
         record.settled = True
-    elif bpy.app.is_job_running("RENDER"):  # nothing in the file may change meanwhile
-        _unlanded.append(record)
-        if _land_the_rest not in pump.watchers:
-            pump.watchers.append(_land_the_rest)
     else:
         _land(record)
 
@@ -254,18 +257,6 @@ def _land(record: JobRecord) -> None:
         log.warning("A result could not land: %s", record.error)
     finally:
         record.settled = True
-
-
-def _land_the_rest() -> None:
-    if bpy.app.is_job_running("RENDER"):
-        return
-    pump.watchers.remove(_land_the_rest)
-    while _unlanded:
-        record = _unlanded.pop(0)
-        if record.landing is None:  # its file was closed meanwhile
-            record.settled = True
-        else:
-            _land(record)
 
 
 def window() -> Any:
@@ -286,14 +277,23 @@ def _tidy(folder: Path) -> None:
 
 def options_from_json(text: str) -> dict[str, Any]:
     """An operator's options: a JSON object. Raises UserError."""
+    return _object("options", text, 'Write {"relative": false}.')
+
+
+def faces_from_json(text: str) -> dict[str, Any]:
+    """An operator's drivings by the numbers of faces: a JSON object. Raises UserError."""
+    return _object("faces", text, 'Write {"1": "clip.mp4"}.')
+
+
+def _object(what: str, text: str, hint: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
         given = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"The options are no JSON: {error}.", 'Write {"relative": false}.') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"The {what} are no JSON: {error}.", hint) from error
     if not isinstance(given, dict):
-        raise UserError("The options are no JSON object.", 'Write {"relative": false}.')
+        raise UserError(f"The {what} are no JSON object.", hint)
     return given
 
 
@@ -304,4 +304,3 @@ def register() -> None:
 def unregister() -> None:
     if land in runtime.takers:
         runtime.takers.remove(land)
-    _unlanded.clear()

@@ -61,7 +61,8 @@ async def deliver(session: Session, job: Job, folder: Path, wanted: Wanted, canc
             while not job.made and line.wanted:
                 await line.grown()
             for name, place in wanted.files:
-                await _file(line, job, name, folder / place, wanted.chunk)
+                for each, path in _there(name, folder / place):
+                    await _file(line, job, each, path, wanted.chunk)
             if cancel.is_set() or not job.restart.is_set():
                 return
         except Detached:
@@ -97,6 +98,12 @@ def _frame(path: Path, header: dict[str, Any]) -> bytes:
         pixels = pixels.byteswap()
     shape = {"width": width, "height": height, "channels": channels, "bits": bits}
     return binary({**header, **shape}, pixels.data.cast("B"))
+
+
+def _there(name: str, path: Path) -> list[tuple[str, Path]]:
+    """A file, or those of the faces where each has its own: motion_0.npz ... in place of motion.npz."""
+    own = [] if path.exists() else sorted(path.parent.glob(f"{path.stem}_[0-9]*{path.suffix}"))
+    return [(each.name, each) for each in own] or [(name, path)]
 
 
 async def _file(line: _Delivery, job: Job, name: str, path: Path, chunk: int) -> None:

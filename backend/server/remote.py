@@ -188,7 +188,8 @@ def animate(
             asked["faces"] = {str(number): remote.input(each) for number, each in faces.items()}
         make_folder(output.parent if clip else output)
         job = remote.ask("animate", asked)["job"]
-        names = {"result.mp4": output, "motion.npz": output / "motion.npz"}
+        motions = ("motion.npz", *(f"motion_{number}.npz" for number in {*faces, options.face or 0}))
+        names = {"result.mp4": output, **{name: output / name for name in motions}}
         told = remote.carry_out(job, output, names, progress, cancel)
     if not clip:
         write_atomically(output / "result.json", json.dumps(told, indent=1, ensure_ascii=False))

@@ -143,6 +143,12 @@ class LIVEPORTRAIT_OT_animate(Options, Waiting, Operator):
         description="A clip, picture, motion file or name of the library instead of the one that is chosen",
         options=HIDDEN,
     )
+    faces: bpy.props.StringProperty(
+        name="Faces",
+        description="What drives which face, instead of the driving that is chosen: a JSON object of clips,"
+        " motion files or names of the library by the face's number",
+        options=HIDDEN,
+    )
     options: bpy.props.StringProperty(
         name="Options", description="Options as a JSON object, as the backend takes them", options=HIDDEN
     )
@@ -175,6 +181,7 @@ class LIVEPORTRAIT_OT_animate(Options, Waiting, Operator):
             context,
             source=self.source,
             driving=self.driving,
+            faces=scene_jobs.faces_from_json(self.faces),
             options=given_options(self),
             kind=self.result_kind if self.properties.is_property_set("result_kind") else "",
             name=self.name or (before.name if before else ""),

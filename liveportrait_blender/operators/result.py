@@ -63,6 +63,8 @@ class LIVEPORTRAIT_OT_animate_again(Operator):
         frames = recipes.options_of(image).get("frames")
         if driving:
             given["driving"] = driving
+        if faces := recipes.faces_of(image):
+            given["faces"] = json.dumps(faces)
         if frames and not context.scene.liveportrait.options.as_options().get("frames"):
             given["options"] = json.dumps({"frames": frames})
         return given

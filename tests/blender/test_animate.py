@@ -269,3 +269,110 @@ def test_a_preview_of_something_without_a_face_says_so(working: Any, tmp_path: P
     assert ops().start_live_preview() == {"FINISHED"}
     until(lambda: bool(live_preview.error()))
     assert "face" in live_preview.error()
+
+
+def test_pixels_of_a_preview_are_made_ready_beside_blender(addon: Any) -> None:
+    """8 and 16 bits, with and without alpha, larger than shown; what is no picture is refused."""
+    import threading
+
+    from liveportrait_blender import live_preview
+
+    rows = np.random.default_rng(3).integers(0, 256, (600, 1100, 4), np.uint8)
+    made: list[Any] = []
+    for channels, bits in ((3, 8), (4, 8), (4, 16)):
+        sent = rows[..., :channels]
+        payload = sent.tobytes() if bits == 8 else (sent.astype("<u2") * 257).tobytes()
+        header = {"width": 1100, "height": 600, "channels": channels, "bits": bits}
+        given = (header, payload)
+        thread = threading.Thread(target=lambda given=given: made.append(live_preview.converted(*given)))
+        thread.start()
+        thread.join()
+        picture, small = made[-1]
+        assert (picture.width, picture.height) == (367, 200) and max(small.width, small.height) <= 256
+        image = live_preview.show(picture, small)
+        shown = np.empty(367 * 200 * 4, np.float32)
+        image.pixels.foreach_get(shown)
+        shown = np.rint(shown.reshape(200, 367, 4)[::-1] * 255).astype(int)
+        assert (shown[..., :channels] == sent[::3, ::3]).all()
+        assert (shown[..., 3] == (sent[::3, ::3, 3] if channels == 4 else 255)).all()
+    for wrong in ({"width": 1101}, {"bits": 12}, {"channels": 2}, {"height": -600}, {"width": 1.5}):
+        with pytest.raises(ValueError):
+            live_preview.converted({**header, **wrong}, payload)
+
+
+def test_every_face_has_its_own_driving(working: Any, portrait: Path, tmp_path: Path) -> None:  # noqa: F811
+    from tests.blender.frames import write_png
+
+    one = read_png(portrait)[..., :3]
+    couple = np.full((320, 660, 3), 128, np.uint8)
+    couple[:, :320], couple[20:300, 380:] = one, one[20:300, 20:300]
+    source = write_png(tmp_path / "couple.png", couple)
+    motion = tmp_path / "nod.npz"
+    record = working.session.submit(capture_request("nod", tmp_path / "nod"))
+    assert record.method == "motion.capture"
+    from liveportrait_blender import scene_jobs
+
+    scene_jobs.wait(record)
+    (tmp_path / "nod" / "motion.npz").rename(motion)
+    bpy.context.scene.liveportrait.driving_kind = "LIBRARY"  # chosen, and not used
+    bpy.context.scene.liveportrait.driving_library = "wink"
+    made = ops().animate(source=str(source), faces=json.dumps({"1": str(motion)}), frames=(0, 12))
+    assert made == {"FINISHED"}
+    (image,) = [one for one in bpy.data.images if one.liveportrait.is_result]
+    pictures = [read_png(file)[..., :3].astype(int) for file in frames_of(folder_of(image))]
+    assert len(pictures) == len(frames_of(folder_of(image))) > 3
+    changed = np.abs(np.stack(pictures) - pictures[0]).max(axis=(0, 1, 3))
+    left, right = changed[:320], changed[380:]
+    still, moved = (left, right) if left.max() < right.max() else (right, left)
+    assert still.max() == 0 and moved.max() > 20  # the other face stays as it was
+    assert json.loads(image.liveportrait.recipe)["faces"] == {"1": str(motion)}
+    # Again, and both.
+    bpy.context.view_layer.objects.active = bpy.data.objects[image.name]
+    assert ops().animate_again() == {"FINISHED"}
+    (again,) = [one for one in bpy.data.images if one.liveportrait.is_result]
+    repeated = [read_png(file)[..., :3].astype(int) for file in frames_of(folder_of(again))]
+    assert all((a == b).all() for a, b in zip(pictures, repeated, strict=True))
+    faces = {"0": "wink", "1": str(motion)}
+    assert ops().animate(source=str(source), faces=json.dumps(faces), frames=(0, 20)) == {"FINISHED"}
+    both = [one for one in bpy.data.images if one.liveportrait.is_result and one != again][0]
+    pictures = [read_png(file)[..., :3].astype(int) for file in frames_of(folder_of(both))]
+    changed = np.abs(np.stack(pictures) - pictures[0]).max(axis=(0, 1, 3))
+    assert changed[:320].max() > 20 and changed[380:].max() > 20
+
+
+@pytest.mark.parametrize("faces", ["[]", "{", '{"x": "wink"}', '{"1": 2}', '{"1": "no"}', '{"-1": "wink"}'])
+def test_what_is_no_choice_of_faces_is_refused(working: Any, portrait: Path, faces: str) -> None:  # noqa: F811
+    with pytest.raises(RuntimeError, match="faces|face's driving|library motion"):
+        ops().animate(source=str(portrait), faces=faces)
+    assert not working.session.jobs
+
+
+@pytest.mark.parametrize("driving", [False, True])
+def test_a_folder_of_pictures_is_one_a_scene_frame(
+    working: Any, portrait: Path, tmp_path: Path, driving: bool  # noqa: F811
+) -> None:
+    """As source and as driving, at a scene rate that is not theirs."""
+    from tests.blender.frames import write_png
+
+    bpy.context.scene.render.fps = 60
+    (tmp_path / "shots").mkdir()
+    picture = read_png(portrait)[..., :3]
+    for number in range(6):
+        shot = np.ascontiguousarray(picture)
+        shot[:8, :8] = 20 * number
+        write_png(tmp_path / "shots" / f"{number:03d}.png", shot)
+    given = {"source": portrait, "driving": str(tmp_path / "shots")}
+    if not driving:
+        given = {"source": tmp_path / "shots", "driving": "talk"}
+    image = animate(given.pop("source"), **given, length_policy="cut")
+    files = frames_of(folder_of(image))
+    assert len(files) == 6
+    if not driving:
+        corners = [int(read_png(file)[2, 2, 0]) for file in files]
+        assert corners == [20 * number for number in range(6)]
+
+
+def capture_request(name: str, folder: Path) -> Any:
+    from liveportrait_blender import requests
+
+    return requests.CaptureRequest({"library": name}, {}, folder, name)

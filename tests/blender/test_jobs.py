@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,16 @@ import numpy as np
 import pytest
 
 from tests.blender.frames import write_png
-from tests.blender.working import animate, folder_of, frames_of, ops, portrait, until, working  # noqa: F401
+from tests.blender.working import (  # noqa: F401
+    PATIENCE,
+    animate,
+    folder_of,
+    frames_of,
+    ops,
+    portrait,
+    until,
+    working,
+)  # fmt: skip
 
 
 def begin(portrait: Path, **more: Any) -> Any:  # noqa: F811
@@ -226,6 +237,48 @@ def test_one_fault_does_not_drop_what_else_has_come(working: Any, portrait: Path
     assert seen[0]["pid"] and "a fault of a taker" in caplog.text
 
 
+def test_a_drain_lands_nothing_and_a_step_lands_one(
+    working: Any, portrait: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    """A result's landing, with its undo step, takes longer than a drain may."""
+    from liveportrait_blender import pump
+
+    records = [begin(portrait, frames=[0, 2]), begin(portrait, frames=[2, 4])]
+    end = time.monotonic() + PATIENCE
+    while not all(record.ended for record in records) and time.monotonic() < end:
+        pump.drain()
+        time.sleep(0.02)
+    for _ in range(10):
+        pump.drain()
+    assert all(record.state == "done" and not record.settled for record in records) and not results()
+    monkeypatch.setattr(pump, "_rendering", lambda: True)
+    assert not pump.work() and not results()  # nothing in the file may change meanwhile
+    monkeypatch.setattr(pump, "_rendering", lambda: False)
+    assert pump.work() and len(results()) == 1
+    assert pump.work() and len(results()) == 2 and all(record.landed for record in records)
+    assert not pump.work()
+
+
+def test_one_step_at_a_time_and_a_fault_drops_none(addon: Any, caplog: Any) -> None:
+    from liveportrait_blender import pump
+
+    done: list[int] = []
+
+    def step(number: int) -> None:
+        done.append(number)
+        assert not pump.work()  # none within another
+        if number == 1:
+            raise RuntimeError("a fault of a step")
+
+    for number in range(3):
+        pump.in_turn(functools.partial(step, number))
+    pump.drain()
+    assert not done
+    assert pump.work() and done == [0]
+    assert pump.run_until(lambda: len(done) == 3, 5.0) and "a fault of a step" in caplog.text
+    assert pump.longest_step > 0.0
+
+
 # --- the command --------------------------------------------------------------------------------------------
 
 
@@ -247,7 +300,14 @@ def test_the_command_makes_frames_motions_and_files(
     bpy.ops.wm.open_mainfile(filepath=str(film))
     (image,) = results()
     assert image.filepath == "//liveportrait/anna/000000.png" and image.liveportrait.start_frame == 4
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("*.blend1"))
+    before = film.read_bytes()
+    assert command.run(["animate", str(portrait), "nod", "-o", str(film), "--frames", "0:2"]) == 0
+    assert film.with_suffix(".blend1").read_bytes() == before  # what somebody had is kept
+    assert bpy.context.preferences.filepaths.save_version > 0
+    own = tmp_path / "own"
+    assert command.run(["animate", str(portrait), "-o", str(own), "--face", "0:nod", "--frames", "0:3"]) == 0
+    assert len(frames_of(own)) == 3 and "nod" in (own / "result.json").read_text()
     assert capfd.readouterr().err == ""
 
 
@@ -261,6 +321,10 @@ def test_the_command_makes_frames_motions_and_files(
         ["animate", "{portrait}", "talk", "-o", "{new}", "--smile", "much"],
         ["animate", "{portrait}", "talk", "-o", "{new}", "--frames", "a:b"],
         ["animate", "{portrait}", "talk", "-o", "{new}", "--nonsense"],
+        ["animate", "{portrait}", "-o", "{new}", "--face", "1:no-motion"],
+        ["animate", "{portrait}", "-o", "{new}", "--face", "x:nod"],
+        ["animate", "{portrait}", "-o", "{new}", "--face", "1:nod", "--face", "1:wink"],
+        ["animate", "{portrait}", "nod", "-o", "{new}", "--face", "1", "--face", "0"],
         ["animate", "talk", "talk", "-o", "{new}"],
         ["capture", "talk", "-o", "{new}.txt"],
     ],

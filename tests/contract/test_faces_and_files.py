@@ -215,3 +215,20 @@ def test_replies_can_be_polled(client: Client) -> None:
     with pytest.raises(BackendError) as caught:
         bad.result(0)
     assert caught.value.code == "not-found"
+
+
+@pytest.mark.parametrize("faces", [{"1": "nod"}, {"0": "wink", "1": "nod"}])
+def test_every_face_has_its_own_driving_and_motion(
+    client: Client, couple: Path, tmp_path: Path, faces: dict[str, str]
+) -> None:
+    drivings = {number: {"library": name} for number, name in faces.items()}
+    options = {"frames": [0, 5]}
+    job = client.start_job("animate", tmp_path, source=couple, faces=drivings, options=options, motion=True)
+    frames = job.wait(PATIENCE)["frames"]
+    pictures = [cv2.imread(str(path)) for path in sorted(tmp_path.glob("0*.png"))]
+    assert len(pictures) == frames == 5
+    changed = np.abs(np.diff(np.stack(pictures).astype(int), axis=0)).max(axis=(0, 1, 3))
+    assert (changed[290:].max() > 0) == ("0" in faces) and changed[:220].max() > 0
+    names = {"motion.npz"} if len(faces) == 1 else {"motion_0.npz", "motion_1.npz"}
+    assert {path.name for path in tmp_path.iterdir() if path.suffix != ".png"} == names
+    assert all(len(load_motion(tmp_path / name).scale) == 5 for name in names)
