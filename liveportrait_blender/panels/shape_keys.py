@@ -18,13 +18,14 @@ class LIVEPORTRAIT_UL_shape_keys(UIList):
     """An entry a line: whether it is used, its shape key, its channel."""
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property) -> None:
+        layout.use_property_split = False  # else the names are squeezed into the right half
         row = layout.row(align=True)
         row.prop(item, "use", text="")
         names = row.split(factor=0.5, align=True)
         names.active = item.use
         key = shape_key_drivers.key_of(item.id_data)
         there = key is not None and item.shape_key in key.key_blocks
-        names.label(text=item.shape_key or "(none)", icon="SHAPEKEY_DATA" if there else "ERROR")
+        names.label(text=item.shape_key or "(none)", icon="NONE" if there else "ERROR")
         still = source(item) in rig_channels.unknown()
         names.label(text=source(item), icon="INFO" if still else "NONE")
 
@@ -98,12 +99,14 @@ class LIVEPORTRAIT_PT_shape_keys(Subpanel, Panel):
         _entries(layout, settings)
         if settings.entries:
             _state(layout, context, item)
+        if 0 <= settings.active < len(settings.entries):
+            _entry(layout, item, settings.entries[settings.active])
 
 
 def _entries(layout: Any, settings: Any) -> None:
     row = layout.row()
     row.template_list(
-        "LIVEPORTRAIT_UL_shape_keys", "", settings, "entries", settings, "active", rows=5, maxrows=12
+        "LIVEPORTRAIT_UL_shape_keys", "", settings, "entries", settings, "active", rows=5, maxrows=8
     )
     buttons = row.column(align=True)
     buttons.operator("liveportrait.add_shape_key_entry", text="", icon="ADD")
@@ -114,8 +117,6 @@ def _entries(layout: Any, settings: Any) -> None:
     for way, icon in (("UP", "TRIA_UP"), ("DOWN", "TRIA_DOWN")):
         button = buttons.operator("liveportrait.move_shape_key_entry", text="", icon=icon)
         button.direction = way
-    if 0 <= settings.active < len(settings.entries):
-        _entry(layout, settings.id_data, settings.entries[settings.active])
 
 
 def _entry(layout: Any, item: Any, entry: Any) -> None:
