@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import bpy
+
 from . import compat, keypoint_rig, rig_controls
 from .names import UserError
 from .rig_action import described
@@ -23,6 +25,7 @@ def bake(rig: Any, frames: Sequence[int], name: str = "", scene: Any = None) -> 
     Raises:
         UserError: there are no frames, or the rig is linked.
     """
+    scene = scene or bpy.context.scene
     restore(rig)
     data = rig.animation_data
     before = data.action if data is not None else None
