@@ -26,8 +26,9 @@ class LIVEPORTRAIT_UL_shape_keys(UIList):
         key = shape_key_drivers.key_of(item.id_data)
         there = key is not None and item.shape_key in key.key_blocks
         names.label(text=item.shape_key or "(none)", icon="NONE" if there else "ERROR")
-        still = source(item) in rig_channels.unknown()
-        names.label(text=source(item), icon="INFO" if still else "NONE")
+        channel = names.row()
+        channel.active = source(item) not in rig_channels.unknown()  # else it stays still
+        channel.label(text=source(item))
 
     def filter_items(self, context, data, property) -> tuple[list[int], list[int]]:
         entries = getattr(data, property)

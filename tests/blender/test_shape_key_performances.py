@@ -192,6 +192,7 @@ for frame in {list(frames)}:
     key = item.evaluated_get(bpy.context.evaluated_depsgraph_get()).data.shape_keys
     found.append([block.value for block in key.key_blocks[1:]])
 np.save({str(tmp_path / "played.npy")!r}, found)
+bpy.ops.wm.save_as_mainfile(filepath={str(tmp_path / "again.blend")!r})
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "played.npy").exists(), done.stderr
@@ -199,8 +200,26 @@ np.save({str(tmp_path / "played.npy")!r}, found)
     reckoned = np.stack([channel(wanted, name)[::7] for name in names], 1)
     np.testing.assert_allclose(np.load(tmp_path / "played.npy"), reckoned, atol=1e-4)
     assert "auto-run disabled" not in done.stdout.lower()
-    # And in this one, with the add-on, the list is still there.
-    bpy.ops.wm.open_mainfile(filepath=str(path))
-    settings = bpy.data.objects["Small"].liveportrait.shape_keys
-    assert settings.rig == bpy.data.objects["talk"]
-    assert [entry.shape_key for entry in settings.entries] == names
+    # With the add-on again the list is still there, also after a Blender without it saved the file.
+    for file in (path, tmp_path / "again.blend"):
+        bpy.ops.wm.open_mainfile(filepath=str(file))
+        settings = bpy.data.objects["Small"].liveportrait.shape_keys
+        assert settings.rig == bpy.data.objects["talk"]
+        assert [entry.shape_key for entry in settings.entries] == names
+        assert settings.entries[0].gain == pytest.approx(1.0) and settings.entries[1].dead_zone == 0
+
+
+def test_it_plays_on_while_the_addon_is_off(perform: Any) -> None:
+    from liveportrait_blender import registration
+
+    item = heads.small_head()
+    rig, wanted = perform(LIBRARY / "wink.npz")
+    follow(item, rig)
+    frames = range(1, len(wanted) + 1)
+    registration.unregister()
+    try:
+        shown = played(item, frames)
+    finally:
+        registration.register()
+    np.testing.assert_allclose(shown["eyeBlinkRight"], channel(wanted, "eyeBlinkRight"), atol=1e-4)
+    assert len(item.liveportrait.shape_keys.entries) == len(heads.SMALL_KEYS)
