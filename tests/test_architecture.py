@@ -100,7 +100,8 @@ def test_torch_is_only_known_to_the_neural_engine() -> None:
 
 def test_bpy_is_only_known_to_the_addon() -> None:
     for package in ("bpy", "bmesh", "mathutils"):
-        allowed = ("liveportrait_blender/", "tests/", "scripts/demo_in_blender.py")
+        in_blender = ("scripts/demo_in_blender.py", "scripts/bench_blender.py")
+        allowed = ("liveportrait_blender/", "tests/", *in_blender)
         strangers = [path for path in importers(package) if not path.startswith(allowed)]
         assert strangers == []
 
@@ -206,7 +207,7 @@ def test_tables_are_json_that_every_reader_takes() -> None:
 
 # The add-on's alone: options.json is made of the command line by a script that can check it, offline.json is
 # what the set-up and scripts/offline_bundle.py agree on.
-ONLY_THE_ADDONS = {"options.json", "offline.json"}
+ONLY_THE_ADDONS = {"options.json", "offline.json", "shape_key_names.json"}
 
 
 def test_shared_tables_are_the_same_on_both_sides() -> None:

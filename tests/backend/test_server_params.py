@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "frames": (3, None),
     "fps": Fraction(30000, 1001),
     "reference_frame": "auto",
+    "runtime": "torch",
     "compatibility": "upstream",
     "controls": {"smile": 0.5, "blink": 1.0},
 }
