@@ -28,8 +28,6 @@ class LIVEPORTRAIT_PT_bake(Sidebar, Panel):
         if shape_key_bake.is_baked(item):
             layout.label(text="Baked; its drivers do not work", icon="KEYFRAME_HLT")
             layout.operator("liveportrait.restore_drivers", icon="DRIVER")
-        column = layout.column(align=True)
-        column.operator("liveportrait.export_curves", icon="EXPORT")
 
 
 CLASSES = (LIVEPORTRAIT_PT_bake,)

@@ -34,6 +34,9 @@ class LIVEPORTRAIT_PT_performance(Subpanel, Panel):
         row = column.row(align=True)
         row.operator("liveportrait.import_performance", text="Import", icon="IMPORT")
         row.operator("liveportrait.export_performance", text="Export", icon="EXPORT")
+        row = column.row(align=True)
+        row.operator("liveportrait.import_curves", text="Import Curves", icon="FCURVE")
+        row.operator("liveportrait.export_curves", text="Export Curves", icon="FCURVE")
         if rig is None:
             return
         box = layout.box().column(align=True)

@@ -23,6 +23,7 @@ from liveportrait_blender import (
     shape_key_bake,
     shape_key_drivers,
 )
+from tests.blender.layout_recorder import draw
 from tests.blender.performances import motion
 from tests.blender.test_head_binding import skeleton
 from tests.blender.test_shape_key_bake import follower, performer, played
@@ -132,6 +133,26 @@ def test_baking_is_one_step_of_undo(addon: ModuleType) -> None:
     head = bpy.data.objects[name]
     assert not shape_key_bake.is_baked(head)
     assert not any(curve.mute for curve in shape_key_drivers.driven(head).values())
+
+
+def test_the_panels_offer_it_and_show_what_is_so(addon: ModuleType) -> None:
+    rig = performer("wink")
+    head = follower(rig)
+    choose(head)
+    panels = [getattr(bpy.types, f"LIVEPORTRAIT_PT_{name}") for name in ("calibration", "head", "bake")]
+    seen = [draw(panel) for panel in panels]
+    assert {"liveportrait.bake_shape_keys"} == seen[2].ids
+    assert {"target", "pitch_axis", "yaw_axis", "roll_axis", "gain"} <= seen[1].names
+    assert "liveportrait.unbind_head" not in seen[1].ids
+    calibrating = {f"liveportrait.{name}" for name in OURS[:7]} - {"liveportrait.remove_example"}
+    assert calibrating <= seen[0].ids and "liveportrait.mirror_performance" in seen[0].ids
+    ops().add_example()
+    ops().bind_head()
+    ops().bake_shape_keys()
+    seen = [draw(panel) for panel in panels]
+    assert "liveportrait.remove_example" in seen[0].ids and "Frame 1" in seen[0].text
+    assert "liveportrait.unbind_head" in seen[1].ids
+    assert "liveportrait.restore_drivers" in seen[2].ids and "Baked" in seen[2].text
 
 
 def test_examples_by_buttons(addon: ModuleType) -> None:
