@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where baked curves go, so that what was there before can be had again: a new Action or an NLA strip.
 
-What something was baked into remembers it in custom properties of its own.
+The baked Action remembers it, in custom properties: it belongs to this file even where a library override
+plays it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from . import compat, fcurves, key_reduction
 if TYPE_CHECKING:
     import numpy as np
 
-BAKED = "liveportrait_baked"  # custom property: how ("ACTION" or "NLA")
-BEFORE = "liveportrait_before"  # the Action that was there, if any
+BAKED = "liveportrait_baked"  # custom property of a baked Action: how ("ACTION" or "NLA")
+BEFORE = "liveportrait_before"  # the Action that was there before, if any
 TRACKS = "liveportrait_tracks"  # names of the tracks that were made, one a line
 TO_ACTION, TO_STRIP = "ACTION", "NLA"
 
@@ -49,6 +50,8 @@ def put(
     Raises:
         UserError: it is linked from another file.
     """
+    if not any(len(frames) for frames, _ in lines.values()):
+        into = TO_ACTION  # there is no strip without keys
     before = take_back(id_block)
     data = id_block.animation_data or id_block.animation_data_create()
     tracks = []
@@ -62,37 +65,43 @@ def put(
         if before is not None:
             data.action = None
             tracks.append(compat.add_strip(id_block, before, before.name)[0].name)
-        if any(len(frames) for frames, _ in lines.values()):
-            tracks.append(compat.add_strip(id_block, action, name)[0].name)
+        tracks.append(compat.add_strip(id_block, action, name)[0].name)
     action.use_fake_user = True
-    id_block[BAKED], id_block[TRACKS] = into, "\n".join(tracks)
+    action[BAKED], action[TRACKS] = into, "\n".join(tracks)
     if before is not None:
-        id_block[BEFORE] = before
+        action[BEFORE] = before
     return action
 
 
+def baked_action(id_block: Any) -> Any:
+    """The Action that was baked into an ID (or None) and that it plays, or None. Cheap."""
+    data = id_block.animation_data if id_block is not None else None
+    if data is None:
+        return None
+    if data.action is not None and data.action.get(BAKED) == TO_ACTION:
+        return data.action
+    strips = (strip for track in data.nla_tracks for strip in track.strips)
+    return next((s.action for s in strips if s.action is not None and s.action.get(BAKED) == TO_STRIP), None)
+
+
 def is_baked(id_block: Any) -> bool:
-    """Whether curves were baked into it and not taken back."""
-    return id_block is not None and BAKED in id_block
+    """Whether an ID plays what was baked into it."""
+    return baked_action(id_block) is not None
 
 
 def take_back(id_block: Any) -> Any:
     """Let it play what it played before it was baked into; the Action, or None. What was baked is kept, with
     a fake user. Where nothing was baked, nothing changes."""
-    data = id_block.animation_data
-    if not is_baked(id_block):
+    data, action = id_block.animation_data, baked_action(id_block)
+    if action is None:
         return data.action if data is not None else None
-    before = id_block.get(BEFORE)
-    if data is not None:
-        for name in str(id_block[TRACKS]).split("\n"):
-            track = data.nla_tracks.get(name) if name else None
-            if track is not None:
-                data.nla_tracks.remove(track)
-        if before is not None:
-            compat.assign_action(id_block, before)
-        else:
-            data.action = None
-    for key in (BAKED, BEFORE, TRACKS):
-        if key in id_block:
-            del id_block[key]
+    before = action.get(BEFORE)
+    for name in str(action[TRACKS]).split("\n"):
+        track = data.nla_tracks.get(name) if name else None
+        if track is not None:
+            data.nla_tracks.remove(track)
+    if before is not None:
+        compat.assign_action(id_block, before)
+    elif data.action == action:
+        data.action = None
     return before

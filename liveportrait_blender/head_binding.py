@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = "LivePortrait Head"  # of the constraint
-MUTED = "liveportrait_head_bone"  # custom property of a baked target: the bone whose constraint is muted
+MUTED = "liveportrait_head_bone"  # custom property of a baked Action: the bone whose constraint is muted
 AXES = ("X", "Y", "Z", "-X", "-Y", "-Z")
 # The axes of a head that looks along -Y, z up: where pitch, yaw and roll turn about.
 _WORLD = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
@@ -152,7 +152,7 @@ def bake(
     if constraint is None:
         raise UserError(f'"{bone or target.name}" does not follow a head.', "Bind it first.")
     axes, gain, rest = _as_bound(constraint)
-    if baking.is_baked(target):
+    if is_baked(target):
         restore(target)
     own = _own_turns(target, bone, samples.frames.tolist())
     mixed = [first @ second for first, second in zip(own, turns(samples, axes, gain, rest))]
@@ -161,19 +161,25 @@ def bake(
     thinned = baking.thinned(samples.frames, lines, tolerance)
     action = baking.put(target, thinned, name, into, group=bone or "Object Transforms")
     constraint.mute = True
-    target[MUTED] = bone
+    action[MUTED] = bone
     return action
+
+
+def is_baked(target: Any) -> bool:
+    """Whether a target (or None) plays a head's turn that was baked."""
+    action = baking.baked_action(target)
+    return action is not None and MUTED in action
 
 
 def restore(target: Any) -> None:
     """Let a baked target follow the head again. Raises UserError if it was not baked."""
-    if MUTED not in target:
+    if not is_baked(target):
         raise UserError(f'"{target.name}" was not baked.', "Choose one that was.")
+    bone = baking.baked_action(target)[MUTED]
     baking.take_back(target)
-    constraint = find(target, target[MUTED])
+    constraint = find(target, bone)
     if constraint is not None:
         constraint.mute = False
-    del target[MUTED]
 
 
 def _owner(target: Any, bone: str) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MUTE, REMOVE = "MUTE", "REMOVE"
-REMOVED = "liveportrait_drivers_removed"  # custom property of the Key: the drivers are to be made anew
+REMOVED = "liveportrait_drivers_removed"  # custom property of the Action: drivers are to be made anew
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ def restore(mesh_object: Any) -> int:
     if not baking.is_baked(key):
         raise UserError(f'"{mesh_object.name}" was not baked.', "Choose a mesh that was.")
     _writable(mesh_object)
+    removed = REMOVED in baking.baked_action(key)
     baking.take_back(key)
     for curve in driven(mesh_object).values():
         curve.mute = False
-    if REMOVED in key:
-        del key[REMOVED]
+    if removed:
         shape_key_drivers.drive(mesh_object)
     mesh_object.data.update_tag()
     return len(driven(mesh_object))
@@ -160,16 +160,19 @@ def _bake_one(item: Any, samples: Samples, how: How, result: Baked) -> None:
             lines[value_path(block), 0] = line
             result.shape_keys.append(name)
     thinned = baking.thinned(samples.frames, lines, how.tolerance)
-    had_none = REMOVED not in key and not ours
+    # Blender would bring the drivers of a library back.
+    remove = how.drivers == REMOVE and item.data.override_library is None
+    before = baking.baked_action(key)
+    was_removed = before is not None and REMOVED in before
     name = how.name or f"{_name_of(_rig_of(item))} {item.name}"
     result.action = baking.put(key, thinned, name, how.into, group="Shape Keys")
     for curve in ours.values():
-        if how.drivers == REMOVE:
+        if remove:
             key.animation_data.drivers.remove(curve)
         else:
             curve.mute = True
-    if how.drivers == REMOVE and not had_none:
-        key[REMOVED] = True
+    if was_removed or (remove and ours):
+        result.action[REMOVED] = True
     result.keys = sum(len(frames) for frames, _ in thinned.values())
     result.frames = len(samples)
     item.data.update_tag()

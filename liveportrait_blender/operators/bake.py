@@ -127,7 +127,7 @@ class LIVEPORTRAIT_OT_restore_drivers(OnMeshes, Operator):
         def act(item: Any) -> list[str]:
             count = shape_key_bake.restore(item)
             target, rig = item.liveportrait.head.target, item.liveportrait.shape_keys.rig
-            if target is not None and head_binding.MUTED in target:
+            if head_binding.is_baked(target):
                 head_binding.restore(target)
             if performance_bake.is_baked(rig):
                 performance_bake.restore(rig)

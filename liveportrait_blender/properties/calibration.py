@@ -8,6 +8,7 @@ from bpy.types import PropertyGroup
 
 from ..head_binding import AXES
 
+OVERRIDABLE = {"LIBRARY_OVERRIDABLE"}
 _ITEMS = [(axis, axis, f"The target's own {axis} axis") for axis in AXES]
 
 
@@ -24,7 +25,9 @@ def _rebind(settings: Any, _context: Any) -> None:
 
 
 def _axis(name: str, default: str, text: str) -> Any:
-    return bpy.props.EnumProperty(name=name, items=_ITEMS, default=default, description=text, update=_rebind)
+    return bpy.props.EnumProperty(
+        name=name, items=_ITEMS, default=default, description=text, update=_rebind, override=OVERRIDABLE
+    )
 
 
 class LIVEPORTRAIT_PG_head(PropertyGroup):
@@ -34,9 +37,12 @@ class LIVEPORTRAIT_PG_head(PropertyGroup):
         type=bpy.types.Object,
         name="Target",
         description="Your character's armature, or the object that is its head",
+        override=OVERRIDABLE,
     )
     bone: bpy.props.StringProperty(
-        name="Bone", description="The bone that is the head; empty to turn the object itself"
+        name="Bone",
+        description="The bone that is the head; empty to turn the object itself",
+        override=OVERRIDABLE,
     )
     pitch_axis: _axis("Pitch", "X", "About which the head nods; forwards is positive")
     yaw_axis: _axis("Yaw", "-Z", "About which the head turns; to the subject's right is positive")
@@ -48,21 +54,24 @@ class LIVEPORTRAIT_PG_head(PropertyGroup):
         soft_min=0.0,
         soft_max=2.0,
         update=_rebind,
+        override=OVERRIDABLE,
     )
 
 
 class LIVEPORTRAIT_PG_example(PropertyGroup):
     """How the shape keys should be at a frame. pose, channels: JSON, {name: value}."""
 
-    frame: bpy.props.FloatProperty(name="Frame")
-    pose: bpy.props.StringProperty()
-    channels: bpy.props.StringProperty()
+    frame: bpy.props.FloatProperty(name="Frame", override=OVERRIDABLE)
+    pose: bpy.props.StringProperty(override=OVERRIDABLE)
+    channels: bpy.props.StringProperty(override=OVERRIDABLE)
 
 
 class LIVEPORTRAIT_PG_calibration(PropertyGroup):
     """Examples that were made by hand."""
 
-    examples: bpy.props.CollectionProperty(type=LIVEPORTRAIT_PG_example)
+    examples: bpy.props.CollectionProperty(
+        type=LIVEPORTRAIT_PG_example, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"}
+    )
     active: bpy.props.IntProperty(name="Active Example")
 
 

@@ -13,8 +13,8 @@ class LIVEPORTRAIT_PG_object(PropertyGroup):
     """What the add-on knows about an object."""
 
     rig: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_rig)
-    calibration: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_calibration)
-    head: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_head)
+    calibration: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_calibration, override={"LIBRARY_OVERRIDABLE"})
+    head: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_head, override={"LIBRARY_OVERRIDABLE"})
     shape_keys: bpy.props.PointerProperty(type=LIVEPORTRAIT_PG_shape_keys, override={"LIBRARY_OVERRIDABLE"})
 
 

@@ -144,7 +144,7 @@ def test_its_own_animation_goes_on_and_comes_back(mode: str, into: str) -> None:
     head_binding.restore(item)
     assert item.animation_data.action.name == "Own"
     assert np.abs(seen() - before).max() > 0.05  # it follows the rig again, which is still
-    assert "liveportrait_baked" not in item
+    assert not head_binding.is_baked(item)
 
 
 def test_the_neutral_face_does_not_turn_the_head() -> None:

@@ -176,9 +176,10 @@ def test_baking_twice_replaces_the_first_and_still_restores(addon: ModuleType) -
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_no_frame_and_one(addon: ModuleType, count: int) -> None:
+@pytest.mark.parametrize("into", [baking.TO_ACTION, baking.TO_STRIP])
+def test_no_frame_and_one(addon: ModuleType, count: int, into: str) -> None:
     head = follower(performer("wink"))
-    report = shape_key_bake.bake([head], range(3, 3 + count))[0]
+    report = shape_key_bake.bake([head], range(3, 3 + count), shape_key_bake.How(into=into))[0]
     assert report.frames == count and report.keys == count * len(SMALL_KEYS)
     assert shape_key_bake.restore(head) == len(SMALL_KEYS)
 
@@ -256,6 +257,39 @@ def test_linked_shape_keys_are_left_alone(addon: ModuleType, tmp_path: Path) -> 
     with pytest.raises(UserError, match="linked from another file"):
         shape_key_bake.bake([item], range(1, 5))
     assert item.data.shape_keys.animation_data is None
+
+
+@pytest.mark.parametrize("drivers", [shape_key_bake.MUTE, shape_key_bake.REMOVE])
+@pytest.mark.parametrize("into", [baking.TO_ACTION, baking.TO_STRIP])
+def test_an_overridden_head_is_baked_saved_and_restored(
+    addon: ModuleType, tmp_path: Path, drivers: str, into: str
+) -> None:
+    follower(performer("wink"))
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
+        wanted.objects = ["Small", "wink"]
+    for item in wanted.objects:
+        bpy.context.scene.collection.objects.link(item)
+    bpy.data.objects["Small"].override_create(remap_local_usages=True).data.override_create(
+        remap_local_usages=True
+    )
+
+    def overridden() -> Any:
+        return next(item for item in bpy.data.objects if item.override_library and item.name == "Small")
+
+    frames = range(1, 20)
+    shown = played(overridden(), frames)
+    assert shown.max() > 0.5
+    shape_key_bake.bake([overridden()], frames, shape_key_bake.How(into=into, drivers=drivers))
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    head = overridden()
+    assert shape_key_bake.is_baked(head)
+    assert all(curve.mute for curve in head.data.shape_keys.animation_data.drivers)
+    np.testing.assert_allclose(played(head, frames), shown, atol=1e-4)
+    assert shape_key_bake.restore(head) == len(SMALL_KEYS)
+    np.testing.assert_allclose(played(head, frames), shown, atol=1e-6)
 
 
 def test_values_outside_the_slider_are_baked_as_they_show(addon: ModuleType) -> None:
