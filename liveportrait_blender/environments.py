@@ -164,6 +164,8 @@ def only_one(lock: Path) -> Iterator[bool]:
 def _holder_is_alive(lock: Path) -> bool:
     try:
         text = lock.read_text()
+        if not text:  # it is just being written
+            return time.time() - lock.stat().st_mtime < 60.0
         return text.isdigit() and int(text) != os.getpid() and is_alive(int(text))
     except OSError:
         return False

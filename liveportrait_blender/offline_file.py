@@ -19,6 +19,7 @@ import platform
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from typing import Any
 
 from .paths import data_file
 
+# What zipfile raises for files that are damaged, encrypted or packed in a way it does not know.
+BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 MOST_FILES, MOST_BYTES, MANIFEST_BYTES = 500, 16 << 30, 1 << 20
 CHUNK = 1 << 20
 _WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.!+-]{0,200}\.whl")
@@ -67,7 +70,7 @@ def look_into(path: Path) -> Manifest:
     try:
         with zipfile.ZipFile(path) as archive:
             return _manifest(archive)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, *BAD_ZIP) as error:
         raise _unreadable(path, error) from error
 
 
@@ -103,7 +106,7 @@ def unpack(path: Path, folder: Path, cancelled: Callable[[], bool] = lambda: Fal
                     sentence = f"The offline file is damaged: {name} is not what it should be."
                     raise OfflineError(sentence, "Copy it again.")
             return manifest
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except BAD_ZIP as error:
         raise _unreadable(path, error) from error
 
 

@@ -56,10 +56,14 @@ def is_alive(pid: int) -> bool:
         return True
     import ctypes
 
-    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    kernel.WaitForSingleObject.argtypes = ctypes.c_void_p, ctypes.c_uint32
+    kernel.CloseHandle.argtypes = (ctypes.c_void_p,)
     process = kernel.OpenProcess(0x00100000, False, pid)  # SYNCHRONIZE
     if not process:
-        return False
+        nobody = 87  # ERROR_INVALID_PARAMETER; anything else is somebody else's process
+        return bool(ctypes.get_last_error() != nobody)  # type: ignore[attr-defined,unused-ignore]
     try:
         return bool(kernel.WaitForSingleObject(process, 0) != 0)
     finally:

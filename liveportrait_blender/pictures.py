@@ -14,12 +14,15 @@ import uuid
 import zlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import bpy
 
 from . import compat, preferences
 from .names import UserError
 
+LONGEST_PATH = 4096
 LIMIT = 1 << 30  # bytes that they may take
 # Under X11 Blender 4.3 and 5.2 take no pictures from the clipboard, whatever is on it.
 CLIPBOARD_HINT = "Copy a picture (under X11 copy its file's path), or choose a file."
@@ -66,9 +69,9 @@ def clipboard_file(context: Any) -> Path:
 
     Blender pastes a picture in an image editor alone, so an area of the window is one for a moment.
     """
-    text = context.window_manager.clipboard.strip().strip('"').removeprefix("file://")
-    if text and "\n" not in text and Path(text).suffix.lower() in READABLE and Path(text).is_file():
-        return Path(text).resolve()
+    path = path_in(context.window_manager.clipboard)
+    if path is not None and path.suffix.lower() in READABLE and path.is_file():
+        return path.resolve()
     if bpy.app.background or context.window is None:
         raise UserError("There is no clipboard in background mode.", "Choose a file.")
     before = {image.session_uid for image in bpy.data.images}
@@ -93,6 +96,19 @@ def clipboard_file(context: Any) -> Path:
     finally:
         for image in pasted:
             bpy.data.images.remove(image)
+
+
+def path_in(text: str) -> Path | None:
+    """The path that a file manager has put on the clipboard, as it is or as a file: address."""
+    text = text.strip().strip('"')
+    if not text or "\n" in text or "\0" in text or len(text) > LONGEST_PATH:
+        return None
+    if text.startswith("file://"):
+        try:
+            text = url2pathname(urlsplit(text).path)
+        except (OSError, ValueError):
+            return None
+    return Path(text)
 
 
 def kept(data: bytes, suffix: str) -> Path:

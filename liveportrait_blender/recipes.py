@@ -88,17 +88,24 @@ def motion_of(image: Any) -> Path | None:
 
 
 def _lasting(source: str, folder: Path) -> str:
-    """A source that only the cache holds, which forgets, is kept beside the frames."""
+    """A source that only the cache holds, which forgets, is kept beside the frames; so is one that was kept
+    beside those of another result, with which it would go.
+    """
     if not source:
         return ""
     path = Path(source)
     with contextlib.suppress(OSError):
-        if path.is_file() and path.is_relative_to(preferences.cache_folder()):
+        kept_before = path.stem == "source" and path.parent != folder and _is_result(path.parent)
+        if path.is_file() and (kept_before or path.is_relative_to(preferences.cache_folder())):
             kept = folder / f"source{path.suffix}"
             if not kept.exists():
                 shutil.copyfile(path, kept)
             return str(kept)
     return source
+
+
+def _is_result(folder: Path) -> bool:
+    return (folder / "000000.png").is_file()
 
 
 def _near(text: str, folder: Path) -> str:

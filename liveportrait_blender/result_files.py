@@ -20,7 +20,7 @@ from bpy.app.handlers import persistent
 from . import image_plane, paths, results, runtime, sound
 from .names import UserError
 
-OURS = re.compile(r"\d{6,}\.png|motion(_\d+)?\.npz|result\.json|source\.\w+|\..*\.(tmp|part)")
+OURS = re.compile(r"\d{6,}\.png|(motion(_\d+)?|performance)\.npz|result\.json|source\.\w+|\..*\.(tmp|part)")
 
 log = logging.getLogger(__name__)
 _moved: dict[str, str] = {}  # folders, in this session
@@ -84,8 +84,8 @@ def _relink(image: Any, folder: Path) -> None:
     said = image.liveportrait
     old = str(results.folder_of(image))
     image.filepath = image_plane.relative_path(folder / image_plane.FIRST)
-    if said.source.startswith(old):
-        said.source = str(folder) + said.source[len(old) :]
+    if said.source and Path(said.source).parent == Path(old):
+        said.source = str(folder / Path(said.source).name)
 
 
 @persistent
@@ -138,7 +138,8 @@ def why_not_clean() -> str:
 def unused() -> list[Path]:
     """Folders beside the .blend with results that it does not show: replaced, undone or failed ones.
 
-    Those that jobs are writing are not among them.
+    Those that jobs are writing are not among them, nor are performances that were captured: those have no
+    pictures, and are files to be used.
     """
     root = Path(bpy.data.filepath).parent / results.FOLDER
     if why_not_clean() or not root.is_dir():
@@ -146,7 +147,8 @@ def unused() -> list[Path]:
     used = {results.folder_of(image).resolve() for image in results.all_results()}
     used |= {record.folder.resolve() for record in runtime.session.jobs if not record.settled}
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.is_symlink()]
-    return [folder for folder in folders if folder.resolve() not in used and is_result(folder)]
+    free = (folder for folder in folders if folder.resolve() not in used)
+    return [folder for folder in free if is_result(folder) and not is_capture(folder)]
 
 
 def is_result(folder: Path) -> bool:
@@ -156,6 +158,11 @@ def is_result(folder: Path) -> bool:
     except OSError:
         return False
     return all(OURS.fullmatch(name) for name in names)
+
+
+def is_capture(folder: Path) -> bool:
+    """Whether a folder holds a captured performance: a motion without pictures."""
+    return (folder / "motion.npz").is_file() and not (folder / image_plane.FIRST).is_file()
 
 
 def delete(image: Any, files: bool) -> str:

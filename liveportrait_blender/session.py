@@ -198,10 +198,14 @@ class Session:
                 self.serial += 1
 
     def detach(self) -> None:
-        """The file that the jobs belong to is closed: they end, and land nowhere. Finished frames stay."""
+        """The file that the jobs belong to is closed: they end, and land nowhere. Finished frames stay.
+
+        A download of models belongs to no file and goes on.
+        """
         for record in self.jobs:
             record.landing = None
-            self.cancel(record.key)
+            if record.method != "models.download":
+                self.cancel(record.key)
 
     def call(
         self, method: str, params: Mapping[str, Any] | None = None, timeout: float = 30.0

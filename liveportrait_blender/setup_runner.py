@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ from .own_files import NotOurs
 from .setup_plan import PROFILES, Places, Plan, PlanError, Request, Step, make_plan, read_pins, uv_settings
 from .supervisor import apart, clean_environment
 
+logger = logging.getLogger(__name__)
 LINES = 400  # of output that are kept in memory
 LAST = 40  # of them that a failure is read from
 SPARE = 200_000_000  # bytes of disk that are left free
@@ -161,6 +163,9 @@ class Runner:
         except (OSError, NotOurs) as error:
             of = error if isinstance(error, OSError) else OSError(0, str(error))
             self._end("failed", *setup_failures.of_os(of, "The set-up"))
+        except Exception as error:  # whatever it is: a set-up that never ends could not be begun again
+            logger.exception("A fault in the set-up")
+            self._end("failed", f"A fault in the set-up: {type(error).__name__}.", "The log says more.")
 
     def _end(self, state: str, sentence: str, hint: str = "") -> None:
         if state != "done":

@@ -34,7 +34,8 @@ READY_WITHIN = 90.0  # seconds; a first start reads its libraries from a cold di
 DEATHS, WITHIN = 3, 60.0  # so many unexpected ends in so many seconds, and it is not started again
 LOG_BYTES = 2 << 20  # a longer log is put aside before a start
 LINE = 64 << 10  # the longest line of output that is looked at
-_FOREIGN = {"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "CONDA_PREFIX", "__PYVENV_LAUNCHER__", "LIVEPORTRAIT_TOKEN"}
+_FOREIGN = {"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "CONDA_PREFIX", "__PYVENV_LAUNCHER__"}
+_FOREIGN |= {"LIVEPORTRAIT_TOKEN", "LIVEPORTRAIT_REMOTE_TOKEN"}
 
 log = logging.getLogger(__name__)
 

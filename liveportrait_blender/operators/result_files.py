@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import BoolProperty, StringProperty
 from bpy.types import Operator
 
 from .. import result_files, results, sending
@@ -19,6 +19,12 @@ class LIVEPORTRAIT_OT_move_results(Operator):
     bl_label = "Move Results Beside the File"
     bl_description = "Bring the pictures of all results into the folder of the file, so that they go with it"
 
+    save: BoolProperty(
+        name="Save",
+        description="Save the file afterwards, as the one on the disk knows only the old places",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
+
     @classmethod
     def poll(cls, context: Any) -> bool:
         if not result_files.outside():
@@ -30,6 +36,7 @@ class LIVEPORTRAIT_OT_move_results(Operator):
         return True
 
     def invoke(self, context: Any, event: Any) -> set[str]:
+        self.save = not bpy.data.is_dirty
         return context.window_manager.invoke_props_dialog(self, width=420, confirm_text="Move")
 
     def draw(self, context: Any) -> None:
@@ -38,6 +45,8 @@ class LIVEPORTRAIT_OT_move_results(Operator):
         self.layout.label(text=f"{what} outside the folder of this file.", icon="INFO")
         place = Path(bpy.data.filepath).parent / results.FOLDER
         self.layout.label(text=f"Move {'it' if count == 1 else 'them'} to {place}?", icon="BLANK1")
+        if self.save:
+            self.layout.label(text="The file is saved again, to find them there.", icon="BLANK1")
 
     def execute(self, context: Any) -> set[str]:
         try:
@@ -45,7 +54,17 @@ class LIVEPORTRAIT_OT_move_results(Operator):
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        self.report({"INFO"}, f"{count} result{'' if count == 1 else 's'} moved; save the file to keep that")
+        moved = f"{count} result{'' if count == 1 else 's'} moved"
+        if not self.save:
+            self.report({"INFO"}, f"{moved}; save the file to keep that")
+            return {"FINISHED"}
+        try:
+            bpy.ops.wm.save_mainfile()
+        except RuntimeError as error:  # a full disk, a file that became read-only
+            reason = str(error).removeprefix("Error: ").strip()
+            self.report({"ERROR"}, f"{moved}, but the file could not be saved: {reason}")
+            return {"FINISHED"}
+        self.report({"INFO"}, f"{moved}, and the file is saved")
         return {"FINISHED"}
 
 
@@ -59,6 +78,7 @@ class LIVEPORTRAIT_OT_pack_for_sending(Operator):
 
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: StringProperty(default="*.zip", options={"HIDDEN"})
+    check_existing: BoolProperty(default=True, options={"HIDDEN"})  # a file that is there is shown in red
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -77,7 +97,9 @@ class LIVEPORTRAIT_OT_pack_for_sending(Operator):
         if not self.filepath:
             self.report({"ERROR"}, "No file is named. Give a filepath.")
             return {"CANCELLED"}
-        target = Path(bpy.path.abspath(self.filepath)).with_suffix(".zip")
+        target = Path(bpy.path.abspath(self.filepath))
+        if target.suffix.lower() != ".zip":
+            target = target.with_name(f"{target.name}.zip")
         try:
             left_out = sending.pack(target)
         except UserError as error:
@@ -103,12 +125,13 @@ class LIVEPORTRAIT_OT_remove_unused_results(Operator):
         return bool(bpy.data.filepath)
 
     def invoke(self, context: Any, event: Any) -> set[str]:
-        if result_files.why_not_clean() or not result_files.unused():
+        self._folders = [] if result_files.why_not_clean() else result_files.unused()
+        if not self._folders:
             return self.execute(context)
         return context.window_manager.invoke_props_dialog(self, width=420, confirm_text="Remove")
 
     def draw(self, context: Any) -> None:
-        folders = result_files.unused()
+        folders = self._folders  # drawing looks at no file
         column = self.layout.column(align=True)
         column.label(text="Remove these folders? Undo cannot bring them back.", icon="ERROR")
         for folder in folders[:10]:

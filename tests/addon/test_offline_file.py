@@ -62,6 +62,31 @@ def test_a_changed_wheel_is_found(tmp_path: Path) -> None:
     assert not (tmp_path / "wheels" / "two-2.0-py3-none-any.whl").exists()
 
 
+def damaged(path: Path, where: bytes) -> Path:
+    """One whose entry that ends in `where` is packed, and not as packed things are."""
+    write(path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with zipfile.ZipFile(path) as archive:
+        entry = next(entry for entry in archive.infolist() if entry.filename.encode().endswith(where))
+    data = bytearray(path.read_bytes())
+    at = entry.header_offset + 30 + len(entry.filename)
+    data[at : at + 3] = b"\xff\xff\xff"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("where", [b"offline.json", b"two-2.0-py3-none-any.whl"])
+def test_what_cannot_be_unpacked_is_one_line(tmp_path: Path, where: bytes) -> None:
+    path = damaged(tmp_path / "offline.zip", where)
+    with pytest.raises(OfflineError, match="not whole"):
+        offline_file.look_into(path)
+        offline_file.unpack(path, tmp_path / "wheels")
+
+
 @pytest.mark.parametrize(
     "name", ["../../evil.whl", "/evil.whl", "a\\..\\evil.whl", ".hidden.whl", "evil.py", "a/b.whl"]
 )

@@ -376,3 +376,20 @@ def test_after_the_end_nothing_can_be_asked(tmp_path: Path) -> None:
         assert record.state == "cancelled" and session.state.kind == "stopped"
         with pytest.raises(UserError, match="closing"):
             session.submit(record.request)
+
+
+def test_a_download_goes_on_when_the_file_is_closed(tmp_path: Path) -> None:
+    def behave(connection: Any, request: dict[str, Any]) -> None:
+        taken = {"job": f"j{request['id']}", "state": "queued", "key": None}
+        answer(connection, request, {"have": True} if request["method"] == "upload.begin" else taken)
+
+    with backend(behave) as fake:
+        session = session_with(fake.url)
+        source = tmp_path / "anna.png"
+        source.write_bytes(b"")
+        portrait = session.submit(Asked(source, tmp_path / "anna"))
+        models = session.submit(Asked(source, tmp_path / "logs", method="models.download"))
+        until(session, lambda: all(each.job is not None and each.job.number for each in session.jobs))
+        session.detach()
+        assert portrait.job is not None and portrait.job.cancelled
+        assert models.job is not None and not models.job.cancelled and not models.ended

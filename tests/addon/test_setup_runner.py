@@ -159,6 +159,27 @@ def test_cancelling_ends_the_command_and_keeps_the_old_environment(
     assert environments.look(folder).kind == "whole" and not (folder / "environment.part").exists()
 
 
+def test_a_fault_of_its_own_ends_a_set_up(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that seemed to run for ever could never be begun again."""
+    with monkeypatch.context() as broken:
+        broken.setattr("liveportrait_blender.setup_runner.make_plan", lambda request: 1 // 0)
+        told = run(job(stand_in))
+    assert told.state == "failed" and told.ended and "ZeroDivisionError" in told.sentence
+    assert not (stand_in.parent / "user" / "set-up.lock").exists()
+    assert run(job(stand_in)).state == "done"
+
+
+def test_a_lock_that_is_just_being_written_holds(tmp_path: Path) -> None:
+    lock = tmp_path / "set-up.lock"
+    lock.touch()
+    with environments.only_one(lock) as alone:
+        assert not alone
+    os.utime(lock, (0, 0))  # whoever wrote it was killed long ago
+    with environments.only_one(lock) as alone:
+        assert alone
+    assert not lock.exists()
+
+
 def test_two_blenders_do_not_set_up_at_once(stand_in: Path) -> None:
     lock = Places(stand_in.parent / "user").lock
     lock.parent.mkdir()

@@ -328,3 +328,15 @@ def test_other_strips_are_refused(addon) -> None:
     settings.driving_strip = strip.name
     with pytest.raises(UserError, match="has no pictures"):
         inputs.driving(bpy.context)
+
+
+@pytest.mark.parametrize("how", ["plain", "quoted", "address"])
+def test_a_files_path_on_the_clipboard(addon, tmp_path: Path, how: str) -> None:
+    from liveportrait_blender import pictures
+
+    file = tmp_path / "Änne & Co 100%.png"
+    file.write_bytes(b"")
+    text = {"plain": str(file), "quoted": f'"{file}"', "address": file.as_uri()}[how]
+    assert pictures.path_in(text + "\n") == file
+    assert pictures.path_in("one\ntwo") is None and pictures.path_in("") is None
+    assert pictures.path_in("x" * 100_000) is None

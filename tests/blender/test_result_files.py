@@ -230,6 +230,57 @@ def test_pictures_elsewhere_are_never_deleted(addon, tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 2
 
 
+def test_captured_performances_are_no_unused_results(addon, tmp_path: Path) -> None:
+    save(tmp_path / "film.blend")
+    capture, failed = tmp_path / "liveportrait" / "talk motion", tmp_path / "liveportrait" / "anna"
+    capture.mkdir(parents=True)
+    (capture / "motion.npz").write_bytes(b"a performance")
+    write_frames(failed, 2)
+    (failed / "motion.npz").write_bytes(b"a performance")
+    bpy.ops.liveportrait.remove_unused_results()
+    assert (capture / "motion.npz").read_bytes() == b"a performance" and not failed.exists()
+
+
+def test_a_portrait_that_lies_with_another_result_outlives_it(addon, tmp_path: Path) -> None:
+    """It came from the clipboard, and the first result alone had it."""
+    from liveportrait_blender import preferences, recipes
+
+    save(tmp_path / "film.blend")
+    kept = write_png(preferences.cache_folder() / "pictures" / "a.png", picture(5, (16, 16)))
+    first, _ = result(source=str(kept))
+    kept.unlink()
+    source = recipes.source_of(first.image)
+    assert source == folder_of(first.image) / "source.png"
+    old = folder_of(first.image)
+    result(source=str(source), replaces=first.image.session_uid, seed=7)
+    bpy.ops.liveportrait.remove_unused_results()
+    assert not old.exists()
+    found = recipes.source_of(only())
+    assert found == folder_of(only()) / "source.png" and found.is_file()
+
+
+def test_all_of_a_result_comes_along(addon, tmp_path: Path) -> None:
+    """Also what a render of a performance was given."""
+    made, _ = result()
+    before = folder_of(made.image)
+    for name in ("motion.npz", "motion_1.npz", "performance.npz"):
+        (before / name).write_bytes(name.encode())
+    save(tmp_path / "film.blend")
+    bpy.ops.liveportrait.move_results()
+    names = {path.name for path in folder_of(only()).iterdir()}
+    assert {"motion.npz", "motion_1.npz", "performance.npz"} < names and not before.exists()
+
+
+@pytest.mark.parametrize(("given", "made"), [("shot.v2", "shot.v2.zip"), ("a.ZIP", "a.ZIP")])
+def test_the_zip_is_called_as_it_was_asked_for(addon, tmp_path: Path, given: str, made: str) -> None:
+    save(tmp_path / "film.blend")
+    result()
+    (tmp_path / "shot.zip").write_bytes(b"somebody else's")
+    assert bpy.ops.liveportrait.pack_for_sending(filepath=str(tmp_path / given)) == {"FINISHED"}
+    assert zipfile.is_zipfile(tmp_path / made)
+    assert (tmp_path / "shot.zip").read_bytes() == b"somebody else's"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_a_linked_folder_is_not_emptied(addon, tmp_path: Path) -> None:
     save(tmp_path / "film.blend")
@@ -238,3 +289,14 @@ def test_a_linked_folder_is_not_emptied(addon, tmp_path: Path) -> None:
     (tmp_path / "liveportrait" / "link").symlink_to(tmp_path / "precious", target_is_directory=True)
     bpy.ops.liveportrait.remove_unused_results()
     assert len(list((tmp_path / "precious").iterdir())) == 2
+
+
+def test_moved_and_saved_the_file_on_the_disk_finds_them(addon, tmp_path: Path) -> None:
+    """As the dialog after the first save does it: a quit right afterwards asks nothing and loses nothing."""
+    made, pictures = result()
+    look_at(made.owner, bpy.context.scene, (16, 16))
+    save(tmp_path / "film" / "film.blend")
+    bpy.ops.liveportrait.move_results(save=True)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film" / "film.blend"))
+    assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna"
+    assert shows(pictures, tmp_path)
