@@ -207,12 +207,13 @@ def test_tables_are_json_that_every_reader_takes() -> None:
 
 # The add-on's alone: options.json is made of the command line by a script that can check it, offline.json is
 # what the set-up and scripts/offline_bundle.py agree on.
-ONLY_THE_ADDONS = {"options.json", "offline.json", "shape_key_names.json"}
+ONLY_THE_ADDONS = {"options.json", "offline.json", "shape_key_names.json", "shape_key_presets"}
 
 
 def test_shared_tables_are_the_same_on_both_sides() -> None:
     ours, theirs = ROOT / "backend" / "data", ROOT / "liveportrait_blender" / "data"
-    shared = [path for path in theirs.rglob("*.*") if path.name not in ONLY_THE_ADDONS]
+    tables = [path.relative_to(theirs) for path in theirs.rglob("*.*")]
+    shared = [theirs / path for path in tables if path.parts[0] not in ONLY_THE_ADDONS]
     assert shared
     for path in shared:
         copy_of = ours / path.relative_to(theirs)

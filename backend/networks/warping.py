@@ -130,7 +130,7 @@ class DenseMotionNetwork(nn.Module):
         volume, grid = source.volume, source.grid
         proposals = propose(grid, source.keypoints, kp_driving)
         bumps = gaussians(kp_driving, grid) - source.bumps
-        compressed = source.compressed.expand(len(kp_driving), -1, -1, -1, -1)
+        compressed = source.compressed.expand(kp_driving.shape[0], -1, -1, -1, -1)
         x = self.hourglass(hourglass_input(bumps, move(compressed, proposals)).to(volume.dtype))
         weights = self.mask(x).to(grid.dtype).softmax(dim=1)
         deformation = (proposals * weights[..., None]).sum(dim=1)
@@ -180,7 +180,7 @@ class WarpingModule(nn.Module):
     def run(self, source: PreparedSource, kp_driving: Tensor) -> Tensor:
         """Driving keypoints (b,21,3) -> features (b,256,64,64)."""
         deformation, occlusion = self.dense_motion_network(source, kp_driving)
-        volume = source.volume.expand(len(kp_driving), -1, -1, -1, -1)
+        volume = source.volume.expand(kp_driving.shape[0], -1, -1, -1, -1)
         warped = F.grid_sample(volume.to(deformation.dtype), deformation, align_corners=False)
         return self.fourth(self.third(warped.flatten(1, 2).to(volume.dtype))) * occlusion
 
