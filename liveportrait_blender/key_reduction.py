@@ -16,8 +16,8 @@ def reduced(frames: np.ndarray, values: np.ndarray, tolerance: float) -> np.ndar
     float32 as Blender keeps keys. First and last are kept; of a constant curve only the first. With a
     tolerance of 0 or less all are kept.
 
-    Douglas and Peucker's way by values, all pieces of a round at once: each piece that is too far off is cut
-    at its worst sample.
+    Douglas and Peucker's way by values, all pieces of a round at once: each that is too far off is cut at its
+    worst sample.
     """
     import numpy as np
 
@@ -34,20 +34,25 @@ def reduced(frames: np.ndarray, values: np.ndarray, tolerance: float) -> np.ndar
     kept[[0, -1]] = True
     # Rounding of Blender's own float32 interpolation stays inside what is promised.
     limit = max(tolerance - 4e-7 * max(1.0, float(np.abs(values).max())), 0.0)
-    order = np.arange(count)
-    while True:
-        ends = np.flatnonzero(kept)
-        piece = np.minimum(np.searchsorted(ends, order, side="right") - 1, len(ends) - 2)
-        first, last = ends[piece], ends[piece + 1]
-        share = (frames - frames[first]) / (frames[last] - frames[first])
-        error = np.abs(values[first] + share * (values[last] - values[first]) - values)
-        worst = np.maximum.reduceat(error, ends[:-1])
-        far = worst > limit
-        if not far.any():
-            return ends
-        at_worst = (error == worst[piece]) & far[piece]
-        hits = np.flatnonzero(at_worst)
-        kept[hits[np.unique(piece[hits], return_index=True)[1]]] = True
+    starts, stops = np.array([0]), np.array([count - 1])
+    while len(starts):
+        inside = stops - starts - 1
+        starts, stops, inside = starts[inside > 0], stops[inside > 0], inside[inside > 0]
+        if not len(starts):
+            break
+        offsets = np.cumsum(inside) - inside
+        piece = np.repeat(np.arange(len(starts)), inside)
+        at = np.arange(len(piece)) + (starts + 1 - offsets)[piece]
+        first, last = starts[piece], stops[piece]
+        share = (frames[at] - frames[first]) / (frames[last] - frames[first])
+        error = np.abs(values[first] + share * (values[last] - values[first]) - values[at])
+        worst = np.maximum.reduceat(error, offsets)
+        hits = np.flatnonzero((error == worst[piece]) & (worst > limit)[piece])
+        cut, chosen = np.unique(piece[hits], return_index=True)
+        middle = at[hits[chosen]]
+        kept[middle] = True
+        starts, stops = np.append(starts[cut], middle), np.append(middle, stops[cut])
+    return np.flatnonzero(kept)
 
 
 def largest_error(frames: np.ndarray, values: np.ndarray, kept: np.ndarray) -> float:
