@@ -128,10 +128,7 @@ def _in_step(tree: Any, scene: Any, said: Any, skipped: int, first: int, rate: f
     user.frame_duration, user.frame_start = 1_048_574, -BEFORE_ALL + 1
     user.use_auto_refresh, user.use_cyclic = True, False
     curve = tree.driver_add(f'nodes["{NODE}"].image_user.frame_offset')
-    while curve.modifiers:
-        curve.modifiers.remove(curve.modifiers[0])
-    while curve.keyframe_points:
-        curve.keyframe_points.remove(curve.keyframe_points[0])
+    compat.clear_driver_curve(curve)
     ratio = rate / compat.rate(scene) if rate else 1.0
     picture = f"min({skipped}+floor(max(frame-{said.start_frame},0)*{ratio:.9g}+0.001),{count - 1})"
     curve.driver.expression = f"{first}+{picture}-frame-{BEFORE_ALL}"

@@ -126,7 +126,7 @@ class Verifying:
             self.listing = read({"folder": str(self.launch.models or ""), **told}, verified=True)
         except OSError as error:
             self.error = f"The backend's Python cannot be run: {error}."
-        except ValueError:
+        except (ValueError, TypeError):
             last = complaints.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
             self.error = f"The models could not be checked: {last[0][:200]}"
 

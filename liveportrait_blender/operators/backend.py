@@ -9,12 +9,13 @@ from typing import Any
 import bpy
 from bpy.types import Operator
 
-from .. import environments, online, paths, preferences, pump, runtime, set_up
+from .. import backend_deaths, environments, online, paths, preferences, pump, runtime, set_up
 from ..dialogs import WIDTH, paragraph
 from ..names import UserError
 from ..setup_plan import PROFILES, has_nvidia
 
 HIDDEN = {"SKIP_SAVE", "HIDDEN"}
+NO_REPAIR = "There is nothing to repair: the backend is not set up yet"
 
 
 def _refuse(operator: Any, reason: str) -> bool:
@@ -145,8 +146,8 @@ class LIVEPORTRAIT_OT_repair_backend(_SettingUp, Operator):
     def poll(cls, context: Any) -> bool:
         if set_up.is_running():
             return _refuse(cls, "The backend is being set up")
-        if environments.look(paths.user_folder()).kind == "absent":
-            return _refuse(cls, "There is nothing to repair: the backend is not set up yet")
+        if runtime.missing()[1] == backend_deaths.SET_UP:  # drawing calls this, so it looks at no file
+            return _refuse(cls, NO_REPAIR)
         reason, _ = online.missing()
         return _refuse(cls, reason) if reason else True
 
@@ -156,6 +157,9 @@ class LIVEPORTRAIT_OT_repair_backend(_SettingUp, Operator):
 
     def execute(self, context: Any) -> set[str]:
         found = environments.look(paths.user_folder())
+        if found.kind == "absent":
+            self.report({"ERROR"}, NO_REPAIR)
+            return {"CANCELLED"}
         settings = preferences.get()
         profile = found.made.profile if found.made is not None else (settings.profile if settings else "mesh")
         return self.begin(profile if profile in PROFILES else "mesh", again=True)

@@ -26,6 +26,11 @@ def log_of(which: str) -> Path:
     return runtime.session.state.log or preferences.log_file()
 
 
+def is_any() -> bool:
+    """Whether there is a log. Looks at files, so it is not for poll, which drawing calls."""
+    return any(log_of(which).is_file() for which, _, _ in LOGS)
+
+
 def newest() -> str:
     """The log that was written to last."""
     files = [(which, log_of(which)) for which, _, _ in LOGS]
@@ -68,15 +73,8 @@ class LIVEPORTRAIT_OT_show_log(Operator):
 
     which: bpy.props.EnumProperty(name="Log", description="Which log", items=LOGS, options={"SKIP_SAVE"})
 
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        if not any(log_of(which).is_file() for which, _, _ in LOGS):
-            cls.poll_message_set("Nothing has been written down yet")
-            return False
-        return True
-
     def invoke(self, context: Any, event: Any) -> set[str]:
-        if bpy.app.background or context.window is None:
+        if bpy.app.background or context.window is None or not is_any():
             return self.execute(context)
         if not self.properties.is_property_set("which"):
             self.which = newest()
@@ -95,6 +93,9 @@ class LIVEPORTRAIT_OT_show_log(Operator):
             column.label(text=line[:160], translate=False)
 
     def execute(self, context: Any) -> set[str]:
+        if not is_any():
+            self.report({"ERROR"}, "Nothing has been written down yet")
+            return {"CANCELLED"}
         which = self.which if self.properties.is_property_set("which") else newest()
         self.report({"INFO"}, f"The log is {log_of(which)}")
         return {"FINISHED"}

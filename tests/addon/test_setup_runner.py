@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from liveportrait_blender import environments, own_files, pythons
+from liveportrait_blender.model_store import Verifying
 from liveportrait_blender.setup_plan import Places, python_in, read_pins
 from liveportrait_blender.setup_runner import Job, Progress, Runner
+from liveportrait_blender.supervisor import Launch
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = ROOT / "requirements"
@@ -261,3 +263,15 @@ def test_read_only_files_go_too(tmp_path: Path) -> None:
     inner.chmod(0o500)
     own_files.remove_inside(tmp_path / "user", tmp_path / "user" / "tools")
     assert not (tmp_path / "user" / "tools").exists()
+
+
+@pytest.mark.parametrize("said", ["[]", "3", "null", "rubbish", "", '{"files": [3]}'])
+def test_a_check_of_models_always_ends(tmp_path: Path, said: str) -> None:
+    """One that seemed to run for ever could never be begun again."""
+    program = tmp_path / "backend"
+    program.mkdir()
+    (program / "__main__.py").write_text(f"print({said!r})")
+    launch = Launch(Path(sys.executable), tmp_path, tmp_path / "cache", tmp_path / "log")
+    checking = Verifying(launch)
+    checking.start()
+    assert checking.wait(30.0) and checking.listing is None and checking.error
