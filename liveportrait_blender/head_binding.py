@@ -84,6 +84,20 @@ def bind(
     return constraint
 
 
+def follow_neutral(rig: Any) -> None:
+    """Let all that turns with a rig's head be relative to the neutral face that it has now."""
+    rest = rest_of(rig)
+    for item in bpy.data.objects:
+        owners = [item, *(item.pose.bones if item.pose is not None else ())]
+        for owner in owners:
+            constraint = owner.constraints.get(NAME)
+            if constraint is None or constraint.target != rig or item.library is not None:
+                continue
+            for source, middle in zip("xyz", rest):
+                setattr(constraint, f"from_min_{source}_rot", middle - math.pi)
+                setattr(constraint, f"from_max_{source}_rot", middle + math.pi)
+
+
 def unbind(target: Any, bone: str = "") -> bool:
     """Take the constraint away; whether there was one."""
     constraint = find(target, bone)

@@ -15,6 +15,7 @@ import bpy
 
 from . import (
     fcurves,
+    head_binding,
     inputs,
     keypoint_rig,
     motion_file,
@@ -160,6 +161,7 @@ def set_neutral(rig: Any, scene: Any, reset: bool = False) -> None:
     rig_controls.rest_from_neutral(rig)
     if rig_channels.has_channels(rig):
         rig_channels.set_neutral(rig, channels)
+    head_binding.follow_neutral(rig)
 
 
 def perform_motion(
@@ -170,6 +172,7 @@ def perform_motion(
         return keypoint_rig.build(context, motion, name, first_frame=first, resample=resample)
     scene = context.scene
     keypoint_rig.perform(rig, motion, scene=scene, first_frame=first, resample=resample, name=name)
+    head_binding.follow_neutral(rig)
     return rig
 
 

@@ -90,12 +90,11 @@ class LIVEPORTRAIT_OT_bake_shape_keys(OnMeshes, Operator):
         return context.window_manager.invoke_props_dialog(self)
 
     def _frames(self, context: Any, items: list[Any]) -> range:
-        rig = next(
-            (item.liveportrait.shape_keys.rig for item in items if item.liveportrait.shape_keys.rig), None
-        )
-        if self.use_performance_range and keypoint_rig.is_rig(rig):
-            return performance.frames(rig, context.scene)
-        return performance.frames(rig, context.scene, scene_range=True)
+        rigs = [item.liveportrait.shape_keys.rig for item in items]
+        rig = next((rig for rig in rigs if keypoint_rig.is_rig(rig)), None)
+        if rig is None:
+            raise UserError("Nothing that is selected follows a performance.", "Choose its armature first.")
+        return performance.frames(rig, context.scene, scene_range=not self.use_performance_range)
 
     def _bake_heads(self, context: Any, items: list[Any], frames: range) -> None:
         done = set()

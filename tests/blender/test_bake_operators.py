@@ -23,6 +23,7 @@ from liveportrait_blender import (
     shape_key_bake,
     shape_key_drivers,
 )
+from tests.blender.heads import small_head
 from tests.blender.layout_recorder import draw
 from tests.blender.performances import motion
 from tests.blender.test_head_binding import skeleton
@@ -203,6 +204,29 @@ def test_what_is_edited_on_a_bound_head_is_followed(addon: ModuleType) -> None:
     assert head_binding._as_bound(head.constraints[0])[0] == ("X", "-Z", "Y")
     settings.roll_axis = "Z"
     assert head_binding._as_bound(head.constraints[0])[0] == ("X", "Y", "Z")
+
+
+def test_a_bound_head_rests_where_the_neutral_face_is(addon: ModuleType) -> None:
+    rig = performer("shake")
+    head = follower(rig)
+    choose(head)
+    ops().bind_head()
+    yaws = channel_samples.sample(rig, range(1, 40)).values["headYaw"]
+    bpy.context.scene.frame_set(1 + int(np.argmax(np.abs(yaws))))
+    away = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world.to_euler()
+    assert max(map(abs, away)) > 0.1
+    assert ops().set_neutral() == {"FINISHED"}
+    still = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world.to_euler()
+    assert max(map(abs, still)) < 1e-4
+    assert ops().set_neutral(reset=True) == {"FINISHED"}
+    again = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world.to_euler()
+    assert tuple(again) == pytest.approx(tuple(away), abs=1e-5)
+
+
+def test_what_follows_nothing_cannot_be_baked(addon: ModuleType) -> None:
+    choose(small_head())
+    with pytest.raises(RuntimeError, match="follows a performance"):
+        ops().bake_shape_keys()
 
 
 def test_baked_curves_play_without_the_addon(addon: ModuleType, tmp_path: Path) -> None:
