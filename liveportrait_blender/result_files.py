@@ -169,7 +169,8 @@ def delete(image: Any, files: bool) -> str:
     """Take a result out of the file, with its planes, materials and sound: its name. An object that it was
     put on gets its own material back.
 
-    files: remove its pictures from the disk too, if they lie beside this .blend or in the user folder.
+    files: remove its pictures from the disk too, if they lie beside this .blend or in the user folder and
+    no other image of it shows them.
     """
     name, folder, said = image.name, results.folder_of(image), image.liveportrait
     before, strip = said.material_before, said.strip
@@ -189,7 +190,8 @@ def delete(image: Any, files: bool) -> str:
             bpy.data.materials.remove(material)
     sound.remove(strip)
     bpy.data.images.remove(image)
-    if files and _may_remove(folder):
+    shared = any(results.folder_of(other) == folder for other in results.all_results())
+    if files and not shared and _may_remove(folder):
         remove(folder)
     return name
 

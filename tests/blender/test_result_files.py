@@ -230,6 +230,18 @@ def test_pictures_elsewhere_are_never_deleted(addon, tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 2
 
 
+def test_pictures_that_a_copy_shows_stay(addon, tmp_path: Path) -> None:
+    save(tmp_path / "film.blend")
+    made, _ = result()
+    copy = made.image.copy()
+    assert copy.liveportrait.is_result
+    folder = folder_of(copy)
+    bpy.ops.liveportrait.delete_result(files=True)
+    assert only() == copy and len(list(folder.glob("0*.png"))) == 3
+    bpy.ops.liveportrait.delete_result(files=True)
+    assert not folder.exists()
+
+
 def test_captured_performances_are_no_unused_results(addon, tmp_path: Path) -> None:
     save(tmp_path / "film.blend")
     capture, failed = tmp_path / "liveportrait" / "talk motion", tmp_path / "liveportrait" / "anna"
