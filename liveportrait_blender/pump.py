@@ -118,6 +118,14 @@ def _guarded(function: Callable[[], None]) -> None:
 
 def _tick() -> float | None:
     """What the timer calls: seconds until the next call, None for no more."""
+    try:
+        return _turn()
+    except Exception:  # Blender drops a timer that fails, and with it everything that comes after
+        log.exception("The backend could not be looked after")
+        return QUIET_INTERVAL
+
+
+def _turn() -> float | None:
     if work():
         return 0.0
     drain()

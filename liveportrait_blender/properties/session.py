@@ -33,7 +33,6 @@ class LIVEPORTRAIT_PG_session(PropertyGroup):
     live_preview: bpy.props.BoolProperty(
         name="Live Preview", description="Whether the preview follows the expression controls", options=HIDDEN
     )
-    preview_error: bpy.props.StringProperty(name="Preview Error", options=HIDDEN)
 
     def mirror(self, records: list[Any]) -> None:
         """Show these jobs, in this order."""

@@ -190,7 +190,7 @@ def test_every_operator_says_what_it_misses(working: Any, portrait: Path) -> Non
         assert "portrait" in reason(name), name
     settings.source_path = str(portrait)
     assert "driving clip" in reason("preview_clip")
-    assert "at rest" in reason("render_controls")
+    assert "Move or key a slider" in reason("render_controls")
     for name in ("cancel_job", "resume_job", "remove_job"):
         assert "job" in reason(name).lower(), name
     assert "not running" in reason("free_gpu_memory")
@@ -257,6 +257,21 @@ def test_a_drain_lands_nothing_and_a_step_lands_one(
     assert pump.work() and len(results()) == 1
     assert pump.work() and len(results()) == 2 and all(record.landed for record in records)
     assert not pump.work()
+
+
+def test_a_fault_does_not_end_the_timer(addon: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    from liveportrait_blender import pump, runtime
+
+    def faulty(_seconds: float) -> Any:
+        raise RuntimeError("a fault of the session")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runtime.session, "take", faulty)
+        assert pump._tick() and "a fault of the session" in caplog.text
+    assert pump._tick() is None  # nothing to look after
+    done: list[int] = []
+    pump.in_turn(lambda: done.append(1))
+    assert pump._tick() == 0.0 and done == [1]
 
 
 def test_one_step_at_a_time_and_a_fault_drops_none(addon: Any, caplog: Any) -> None:
