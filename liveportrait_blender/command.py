@@ -173,7 +173,7 @@ def _submit(parsed: argparse.Namespace) -> JobRecord:
         raise UserError(f"Cannot write {output.name}.", "Give a folder, or a name that ends in .blend.")
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty.", "Give a new folder.")
-    source = requests.from_text(parsed.source)
+    source = requests.from_text(parsed.source, library=False)
     if not isinstance(source.value, Path):
         raise UserError(f'There is no picture "{parsed.source}".', "Give a picture or a clip.")
     if parsed.command == "render":
@@ -199,7 +199,7 @@ def _into_file(parsed: argparse.Namespace, given: dict[str, Any], output: Path) 
     start = START if parsed.start_frame is None else parsed.start_frame
     place = {"kind": "PLANE", "name": parsed.name, "start": start}
     if parsed.command == "render":
-        source = requests.from_text(parsed.source)
+        source = requests.from_text(parsed.source, library=False)
         motion = Path(parsed.motion).absolute()
         asked = {"fps": requests.scene_rate(bpy.context.scene), **given}
         return scene_jobs.render_performance(bpy.context, motion, source=source, options=asked, **place)

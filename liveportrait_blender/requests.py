@@ -226,8 +226,11 @@ def as_text(value: Input) -> str:
     return str(value) if isinstance(value, Path) else f"library:{value['library']}"
 
 
-def from_text(text: str) -> inputs.Chosen:
-    """The opposite; a name alone is the library's where there is no such file. Raises UserError."""
+def from_text(text: str, library: bool = True) -> inputs.Chosen:
+    """The opposite; a name alone is the library's where there is no such file. Raises UserError.
+
+    library: whether a motion of the library is likely to be meant, as it is not for a portrait.
+    """
     from .properties.options import table
 
     names = [row["name"] for row in table()["library"]]
@@ -236,6 +239,8 @@ def from_text(text: str) -> inputs.Chosen:
         return inputs.Chosen(path.resolve(), path.name)
     name = text.removeprefix("library:")
     if name not in names:
+        if not library or Path(text).suffix or Path(text).name != text:
+            raise UserError(f"There is no file {path}.", "Check the path, or choose another file.")
         known = ", ".join(names)
         raise UserError(f'There is no file or library motion "{text}".', f"The library has {known}.")
     return inputs.Chosen({"library": name}, name)

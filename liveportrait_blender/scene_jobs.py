@@ -48,7 +48,7 @@ def animate(
     them the driving that is chosen in the scene is not used.
     """
     scene = context.scene
-    portrait = requests.from_text(source) if source else inputs.source(context)
+    portrait = requests.from_text(source, library=False) if source else inputs.source(context)
     picture = _picture(portrait)
     if replaces is not None and start is None:
         start = replaces.liveportrait.start_frame

@@ -340,3 +340,18 @@ def test_a_files_path_on_the_clipboard(addon, tmp_path: Path, how: str) -> None:
     assert pictures.path_in(text + "\n") == file
     assert pictures.path_in("one\ntwo") is None and pictures.path_in("") is None
     assert pictures.path_in("x" * 100_000) is None
+
+
+def test_a_path_that_leads_nowhere_is_called_a_missing_file(addon, tmp_path: Path) -> None:
+    """And a name that is no motion lists those there are, unless a portrait is asked for."""
+    from liveportrait_blender import requests
+
+    for text in (str(tmp_path / "gone.mp4"), str(tmp_path / "gone"), "gone.mp4"):
+        with pytest.raises(UserError, match="no file .*gone") as told:
+            requests.from_text(text)
+        assert "library" not in str(told.value)
+    with pytest.raises(UserError, match="library motion \"grinning\".*smile"):
+        requests.from_text("grinning")
+    assert requests.from_text("smile").value == {"library": "smile"}
+    with pytest.raises(UserError, match="no file .*anna"):
+        requests.from_text("anna", library=False)
