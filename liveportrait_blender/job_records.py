@@ -103,9 +103,10 @@ class JobRecord:
             told += f" {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
         elif self.total:
             told += f" {self.done} of {self.total}"
-        if self.fps and self.stage != "download":
-            told += f", {self.fps:.0f} fps"
-        return told + (f", {_span(self.eta)} left" if self.eta is not None else "")
+        if self.eta is not None:
+            told += f", {_span(self.eta)} left"
+        # Last, as a narrow sidebar cuts off the end.
+        return told + (f", {self.fps:.0f} fps" if self.fps and self.stage != "download" else "")
 
     def take(self, event: Event) -> None:
         """Note what an event of the client tells."""

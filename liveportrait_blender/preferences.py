@@ -177,6 +177,12 @@ def get() -> Any:
     return None if addon is None else addon.preferences
 
 
+def is_remote() -> bool:
+    """Whether the backend is one that was started elsewhere."""
+    settings = get()
+    return settings is not None and settings.backend == "REMOTE"
+
+
 def folder_of(text: str, own: str) -> Path:
     """A folder that the user named, or the extension's own."""
     return Path(bpy.path.abspath(text)).absolute() if text.strip() else paths.user_folder() / own

@@ -11,18 +11,22 @@ from .. import compat, inputs
 from ..names import UserError
 from ..properties import options
 from ..thumbnails import CLIPS, PICTURES
-from .source import checked, pattern
+from .source import checked, pattern, start_beside
 
 DRIVING_SUFFIXES = CLIPS | PICTURES | inputs.MOTION_SUFFIXES
 
 
 class LIVEPORTRAIT_OT_open_driving(Operator, ImportHelper):
     bl_idname = "liveportrait.open_driving"
-    bl_label = "Open Performance"
+    bl_label = "Open Driving"
     bl_description = "Choose the clip, picture or motion file (.npz, .pkl) that drives the portrait"
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: bpy.props.StringProperty(default=pattern(DRIVING_SUFFIXES), options={"HIDDEN"})
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        start_beside(self, context.scene.liveportrait, "driving_path", "source_path")
+        return super().invoke(context, event)
 
     def execute(self, context: Any) -> set[str]:
         settings = context.scene.liveportrait
@@ -123,7 +127,7 @@ class LIVEPORTRAIT_OT_swap_inputs(Operator):
             cls.poll_message_set("Only files can be swapped")
             return False
         if not (settings.source_path and settings.driving_path):
-            cls.poll_message_set("Choose a portrait and a performance first")
+            cls.poll_message_set("Choose a portrait and a driving first")
             return False
         if settings.driving_path.lower().endswith(tuple(inputs.MOTION_SUFFIXES)):
             cls.poll_message_set("A motion file cannot be a portrait")

@@ -71,7 +71,7 @@ class LIVEPORTRAIT_OT_render_controls(Waiting, Operator):
     def poll(cls, context: Any) -> bool:
         reason = runtime.missing()[0] or inputs.source_missing(context)
         if not reason and not requests.has_controls(context.scene):
-            reason = "All expression controls are at rest, and none is keyed"
+            reason = "Move or key a slider to have frames to render"
         if reason:
             cls.poll_message_set(reason)
         return not reason

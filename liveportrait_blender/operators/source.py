@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Choose the portrait: a file, the active object's texture, the clipboard."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ def kept_path(path: str) -> str:
         return path
 
 
+def start_beside(operator: Any, settings: Any, *names: str) -> None:
+    """Let a file browser open where the first of these paths that is set lies, if that folder is there."""
+    for name in names:
+        path = getattr(settings, name)
+        folder = Path(bpy.path.abspath(path)).parent
+        if path and folder.is_dir() and not operator.properties.is_property_set("filepath"):
+            operator.filepath = f"{folder}{os.sep}"
+            return
+
+
 class LIVEPORTRAIT_OT_open_source(Operator, ImportHelper):
     bl_idname = "liveportrait.open_source"
     bl_label = "Open Portrait"
@@ -50,6 +61,10 @@ class LIVEPORTRAIT_OT_open_source(Operator, ImportHelper):
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: bpy.props.StringProperty(default=pattern(SOURCE_SUFFIXES), options={"HIDDEN"})
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        start_beside(self, context.scene.liveportrait, "source_path", "driving_path")
+        return super().invoke(context, event)
 
     def execute(self, context: Any) -> set[str]:
         settings = context.scene.liveportrait

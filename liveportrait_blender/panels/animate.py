@@ -5,10 +5,11 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import inputs, requests, runtime
-from .layout import Subpanel, blocked, split, trouble
+from .. import inputs, requests, results, runtime
+from .layout import Subpanel, blocked, look_label, split, trouble
 
 RUNNING_STATES = ("waiting", "preparing", "queued", "running")
+AGAIN = {"failed": "Try Again", "cancelled": "Continue"}  # how it is called to go on with a job
 
 
 class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
@@ -35,6 +36,9 @@ class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
                 row.label(text="With expression controls", icon="SHAPEKEY_DATA")
                 row.operator("liveportrait.reset_controls", text="", icon="X")
         last_job(layout, context, context.window_manager.liveportrait.jobs)
+        if not running and results.active(context) is not None:
+            # A new plane may stand edge-on, or inside something else; the panel below is mostly out of sight.
+            layout.operator("liveportrait.look_at_result", text=look_label(context), icon="VIEWZOOM")
         column = layout.column()
         split(column)
         column.prop(settings, "result_kind")
@@ -51,15 +55,20 @@ def progress(layout: Any, job: Any) -> None:
 
 
 def last_job(layout: Any, context: Any, jobs: Any) -> None:
-    """What went wrong with the job that ended last."""
+    """What went wrong with the job that ended last, or what a cancelled one has left."""
     ended = [job for job in jobs if job.state not in RUNNING_STATES]
-    if not ended or not ended[-1].error:
+    if not ended:
         return
     job = ended[-1]
-    trouble(layout, context, job.error, job.hint)
+    if job.error:
+        trouble(layout, context, job.error, job.hint)
+    elif job.state == "cancelled":
+        blocked(layout, context, f"Cancelled. {job.hint}".strip())
+    else:
+        return
     row = layout.row(align=True)
-    if job.state == "failed":
-        row.operator("liveportrait.resume_job", text="Try Again", icon="FILE_REFRESH").job = job.name
+    if job.state in AGAIN:
+        row.operator("liveportrait.resume_job", text=AGAIN[job.state], icon="FILE_REFRESH").job = job.name
     row.operator("liveportrait.remove_job", text="Dismiss", icon="X").job = job.name
 
 

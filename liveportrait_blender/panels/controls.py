@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import inputs, live_preview, requests
+from .. import inputs, live_preview
 from ..operators.presets import LIVEPORTRAIT_PT_expression_presets
 from ..properties import controls
 from .layout import Subpanel, blocked, trouble
@@ -35,8 +35,8 @@ class LIVEPORTRAIT_PT_controls(Subpanel, Panel):
         why = inputs.source_missing(context)
         if why:
             blocked(layout, context, why)
-        elif not requests.has_controls(context.scene):
-            blocked(layout, context, "Move or key a slider to have frames to render")
+        # That no slider was moved says the button's tooltip: a note here would shift the slider that is drawn
+        # away from under the pointer as soon as it moves.
 
 
 def preview(layout: Any, context: Any) -> None:

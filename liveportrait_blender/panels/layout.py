@@ -64,6 +64,12 @@ def blocked(layout: Any, context: Any, reason: str, fix: str = "", text: str = "
             box.operator(fix)
 
 
+def look_label(context: Any) -> str:
+    """What Look at Result does next."""
+    alone = getattr(context.space_data, "local_view", None) is not None
+    return "Show All Again" if alone else "Look at Result"
+
+
 def trouble(layout: Any, context: Any, sentence: str, hint: str = "", fix: str = "") -> None:
     """Show an error: what happened, what to do."""
     box = layout.box().column(align=True)

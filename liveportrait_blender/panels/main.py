@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import runtime, set_up
+from .. import preferences, runtime, set_up
 from . import settings
 from .layout import ROOT, Sidebar, trouble, wrapped
 
@@ -33,7 +33,8 @@ class LIVEPORTRAIT_PT_main(Sidebar, Panel):
         elif state.kind in ("failed", "silent"):
             trouble(self.layout, context, state.sentence, state.hint, state.fix)
         elif state.kind == "stopped":
-            wrapped(self.layout, "The backend starts when it is needed", context, ICONS["stopped"])
+            what = "is connected" if preferences.is_remote() else "starts"
+            wrapped(self.layout, f"The backend {what} when it is needed", context, ICONS["stopped"])
         elif state.kind == "busy":
             wrapped(self.layout, f"Working: {state.sentence}", context, ICONS["busy"])
         else:

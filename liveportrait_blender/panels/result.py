@@ -10,9 +10,11 @@ from .. import compare, compat, preferences, result_files, results
 from .layout import Subpanel, blocked, wrapped
 
 CONSENT = (
-    "Animate only faces of people who agree to it. Everything stays on this machine; each picture and clip "
+    "Animate only faces of people who agree to it. {place}; each picture and clip "
     "says in its metadata that it is AI-generated."
 )
+HERE = "Everything stays on this machine"
+AWAY = "Pictures and clips are sent to the remote backend that you chose"
 LISTED = 6
 
 
@@ -42,7 +44,7 @@ class LIVEPORTRAIT_PT_result(Subpanel, Panel):
 def consent(layout: Any, context: Any) -> None:
     """The note that is shown until it was read."""
     box = layout.box().column(align=True)
-    wrapped(box, CONSENT, context, "COMMUNITY")
+    wrapped(box, CONSENT.format(place=AWAY if preferences.is_remote() else HERE), context, "COMMUNITY")
     box.operator("liveportrait.note_consent", icon="CHECKMARK")
 
 
@@ -72,9 +74,6 @@ def one(layout: Any, context: Any, image: Any) -> None:
     row.label(text=image.name, icon="IMAGE_DATA", translate=False)
     row.label(text=f"{said.start_frame} to {last}" if said.frames > 1 else f"frame {said.start_frame}")
     column = layout.column(align=True)
-    alone = getattr(context.space_data, "local_view", None) is not None
-    look = "Show All Again" if alone else "Look at Result"
-    column.operator("liveportrait.look_at_result", text=look, icon="VIEWZOOM")
     column.operator("liveportrait.animate_again", icon="FILE_REFRESH")
     column.operator("liveportrait.load_recipe", icon="IMPORT")
     column.operator(

@@ -54,7 +54,8 @@ def draw_backend(layout: Any, context: Any, brief: bool = False) -> None:
         draw_engines(layout, context, state)
         row = layout.row(align=True)
         if state.kind in ("stopped", "failed"):
-            row.operator("liveportrait.start_backend", text="Start", icon="PLAY")
+            start = "Connect" if preferences.is_remote() else "Start"
+            row.operator("liveportrait.start_backend", text=start, icon="PLAY")
         else:
             row.operator("liveportrait.stop_backend", text="Stop", icon="SNAP_FACE")
             row.operator("liveportrait.restart_backend", text="Restart", icon="FILE_REFRESH")
@@ -70,7 +71,7 @@ def draw_missing(layout: Any, context: Any, reason: str, fix: str, brief: bool =
     """Why there is no backend, and every way to one."""
     if set_up.shown.state in ("failed", "cancelled"):
         trouble(layout, context, set_up.shown.sentence, set_up.shown.hint, "liveportrait.show_log")
-    blocked(layout, context, reason, fix)
+    blocked(layout, context, reason, "" if brief and fix == preferences.OPEN else fix)
     if fix != preferences.SET_UP:
         return
     offline, helps = online.missing()

@@ -97,7 +97,7 @@ def test_the_library_is_the_backends(settings: Any) -> None:
 
 
 def test_source_and_driving_change_places(settings: Any, tmp_path: Path) -> None:
-    assert "Choose a portrait and a performance" in refused(bpy.ops.liveportrait.swap_inputs)
+    assert "Choose a portrait and a driving" in refused(bpy.ops.liveportrait.swap_inputs)
     settings.source_path, settings.driving_path = "/a.png", "/b.mp4"
     assert bpy.ops.liveportrait.swap_inputs() == {"FINISHED"}
     assert (settings.source_path, settings.driving_path) == ("/b.mp4", "/a.png")

@@ -312,3 +312,61 @@ def test_while_it_is_set_up_only_that_is_shown(settings: Any, monkeypatch: pytes
     monkeypatch.setattr(set_up, "is_running", lambda: True)
     drawn = panel("main")
     assert len(drawn.progress) == 1 and "liveportrait.cancel_set_up" in drawn.ids
+
+
+def test_a_cancelled_job_says_what_it_left_and_can_go_on(settings: Any) -> None:
+    settings.source_path, settings.driving_kind = "/a.png", "LIBRARY"
+    job = bpy.context.window_manager.liveportrait.jobs.add()
+    job.name, job.label, job.state, job.text = "7", "Anna: talk", "cancelled", "Cancelled"
+    job.hint = "8 finished frames are kept."
+    drawn = panel("animate")
+    assert "Cancelled. 8 finished frames are kept." in drawn.text
+    assert {"liveportrait.resume_job", "liveportrait.remove_job"} <= set(drawn.ids)
+    job.state = "done"
+    assert "Cancelled" not in panel("animate").text
+
+
+def test_moving_the_first_slider_does_not_shift_the_others(settings: Any) -> None:
+    settings.source_path = "/a.png"
+    before = panel("controls")
+    settings.controls.smile = 0.4
+    after = panel("controls")
+    assert before.texts == after.texts and before.ids == after.ids
+
+
+def test_with_a_remote_backend_nobody_is_told_that_all_stays_here(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from liveportrait_blender import preferences, runtime
+    from liveportrait_blender.session_state import SessionState
+
+    monkeypatch.setattr(runtime.session, "_state", SessionState("stopped", "Not running."))
+    here = panel("result").text
+    assert "stays on this machine" in here and "sent to" not in here
+    monkeypatch.setattr(preferences, "is_remote", lambda: True)
+    away = panel("result").text
+    assert "sent to the remote backend" in away and "stays on" not in away
+    assert "is connected when it is needed" in panel("main").text
+
+
+@pytest.mark.parametrize("kind", ["source", "driving"])
+def test_a_file_browser_opens_beside_what_was_chosen_before(
+    settings: Any, tmp_path: Path, kind: str
+) -> None:
+    from types import SimpleNamespace
+
+    from liveportrait_blender.operators.source import start_beside
+
+    def opened(*given: str) -> str:
+        operator = SimpleNamespace(
+            filepath="", properties=SimpleNamespace(is_property_set=lambda name: name in given)
+        )
+        start_beside(operator, settings, f"{kind}_path", "source_path")
+        return operator.filepath
+
+    assert opened() == ""
+    settings.source_path = str(tmp_path / "anna.png")
+    assert Path(opened()) == tmp_path and opened().endswith(("/", "\\"))
+    assert opened("filepath") == ""
+    settings.source_path = str(tmp_path / "gone" / "anna.png")
+    assert opened() == ""
