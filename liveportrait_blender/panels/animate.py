@@ -62,7 +62,7 @@ def last_job(layout: Any, context: Any, jobs: Any) -> None:
     job = ended[-1]
     if job.error:
         trouble(layout, context, job.error, job.hint)
-    elif job.state == "cancelled":
+    elif job.state == "cancelled" and len(ended) == len(jobs):  # none has begun since
         blocked(layout, context, f"Cancelled. {job.hint}".strip())
     else:
         return
