@@ -65,6 +65,24 @@ def test_files_are_to_the_letter_what_the_backend_writes(
     assert first.startswith("00:00:00:15.000,61,")
 
 
+def test_a_library_motion_gives_the_backends_own_table(
+    addon: ModuleType, backend_python: Path, tmp_path: Path
+) -> None:
+    """Channels, and which way the head turns."""
+    command = [backend_python, "-m", "backend", "convert", "shake", tmp_path / "theirs.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    bpy.context.scene.render.fps = 30  # the motion's own
+    performer("shake")
+    assert ops().export_curves(filepath=str(tmp_path / "ours.csv")) == {"FINISHED"}
+    ours, theirs = ((tmp_path / name).read_text().splitlines() for name in ("ours.csv", "theirs.csv"))
+    assert ours[0] == theirs[0] and len(ours) == len(theirs)
+    assert [row.split(",")[:2] for row in ours] == [row.split(",")[:2] for row in theirs]
+    tables = [np.array([row.split(",")[2:] for row in rows[1:]], float) for rows in (ours, theirs)]
+    np.testing.assert_allclose(*tables, atol=2e-4)
+    assert np.ptp(tables[0][:, 52]) > 0.2
+
+
 def test_timecodes_say_the_time() -> None:
     from fractions import Fraction
 
