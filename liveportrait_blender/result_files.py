@@ -109,7 +109,8 @@ def offer_to_collect(*_: Any) -> None:
     if bpy.app.background:
         return
     with contextlib.suppress(RuntimeError):  # no window to ask in: the panel says it
-        bpy.ops.liveportrait.move_results("INVOKE_DEFAULT")
+        # The file counts as changed until its save_post is over; but what is open is what was just saved.
+        bpy.ops.liveportrait.move_results("INVOKE_DEFAULT", save=True)
 
 
 def remove(folder: Path) -> int:

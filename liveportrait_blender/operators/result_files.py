@@ -36,7 +36,7 @@ class LIVEPORTRAIT_OT_move_results(Operator):
         return True
 
     def invoke(self, context: Any, event: Any) -> set[str]:
-        self.save = not bpy.data.is_dirty
+        self.save = self.save or not bpy.data.is_dirty
         return context.window_manager.invoke_props_dialog(self, width=420, confirm_text="Move")
 
     def draw(self, context: Any) -> None:
