@@ -12,7 +12,6 @@ import bpy
 from . import compat, image_plane, recipes
 from .names import UserError
 
-GAP = 0.08
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 BEFORE_ALL = 100_000  # frames before the first, so that scene frames before a clip's start count up too
 NODE = "Image Texture"
@@ -57,7 +56,7 @@ def build(scene: Any, image: Any) -> Any:
         if one is not owner:
             one.location = (right - half, place.y, place.z)
             collection.objects.link(one)
-        right -= 2 * half + GAP
+        right -= 2 * half + image_plane.GAP
     return collection
 
 

@@ -17,6 +17,7 @@ import bpy
 from . import compat
 
 FIRST = "000000.png"
+GAP = 0.08  # between planes side by side, in their height
 
 
 def load_sequence(folder: Path, name: str, relative: bool = True) -> Any:
@@ -96,6 +97,23 @@ def half_width(image: Any) -> float:
     width, height = image.size
     across, down = image.display_aspect
     return 0.5 * (width * across) / (height * down) if width and height else 0.5
+
+
+def free_place(scene: Any, image: Any) -> tuple[float, float, float]:
+    """Where a new plane of an image goes: to the 3D cursor, or to the right of planes that stand there."""
+    x, y, z = scene.cursor.location
+    planes = [
+        (owner.matrix_world.translation if owner.parent else owner.location, half_width(other))
+        for other in bpy.data.images
+        if other != image
+        for owner in objects_with(other)
+        if scene in owner.users_scene and is_plane_of(owner, other)
+    ]
+    for place, half in sorted(planes, key=lambda found: found[0].x):
+        gap = half_width(image) + half
+        if abs(place.y - y) < 1e-3 and abs(place.z - z) < 0.5 and abs(place.x - x) < gap:
+            x = place.x + gap + GAP
+    return (x, y, z)
 
 
 def corners(half: float) -> list[tuple[float, float, float]]:

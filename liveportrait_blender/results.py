@@ -264,7 +264,7 @@ def _add_plane(context: Any, scene: Any, landing: Landing, image: Any, material:
     owner = image_plane.plane(landing.name, image, material)
     here = context.scene == scene
     (context.collection if here else scene.collection).objects.link(owner)
-    owner.location = scene.cursor.location
+    owner.location = image_plane.free_place(scene, image)
     if here and landing.select and context.mode == "OBJECT":
         for other in context.selected_objects:
             other.select_set(False)

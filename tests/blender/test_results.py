@@ -112,6 +112,20 @@ def test_made_again_it_replaces_in_place_and_undo_shows_the_old_one(addon, tmp_p
     assert len(list(first.iterdir())) == 3  # what undo needs is still on the disk
 
 
+def test_a_second_plane_stands_beside_the_first(addon, tmp_path: Path) -> None:
+    save(tmp_path / "film.blend")
+    bpy.context.scene.cursor.location = (1, 2, 3)
+    planes = []
+    for name in ("anna", "bert", "carl"):
+        folder = new_folder(name)
+        write_frames(folder, 2, (64, 32))
+        planes.append(landed(folder, name=name).owner)
+    assert all(tuple(plane.location)[1:] == (2, 3) for plane in planes)
+    middles = [plane.location.x for plane in planes]
+    assert middles[0] == 1
+    assert all(2 < right - left < 2.2 for left, right in zip(middles, middles[1:]))  # each is 2 wide
+
+
 def test_a_result_of_another_shape_reshapes_its_plane(addon, tmp_path: Path) -> None:
     write_frames(tmp_path / "a", 1, (8, 8))
     write_frames(tmp_path / "b", 1, (16, 8))
