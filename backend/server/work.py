@@ -198,7 +198,7 @@ class Work:
         return Motion.concatenate([motion[0], motion[task["frame"]]])
 
     def _engine(self, options: Options, urgent: bool) -> tuple[Engine, Choice]:
-        key = (options.engine, options.models, options.device)
+        key = (options.engine, options.models, options.device, options.runtime)
         with self._lock:
             if key not in self._engines:
                 self._engines[key] = choose(options)
