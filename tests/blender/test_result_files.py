@@ -134,6 +134,7 @@ def test_packed_for_sending_it_opens_on_another_machine(addon, tmp_path: Path) -
     for name, pictures in (("anna", first), ("anna.001", second), ("anna.002", third)):
         for other in bpy.data.objects:
             other.hide_render = other.type == "MESH" and other.name != name
+        look_at(bpy.data.objects[name], bpy.context.scene, (16, 16))  # they stand side by side
         assert shows(pictures, tmp_path), name
 
 
