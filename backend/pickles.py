@@ -96,6 +96,11 @@ def read_pickle(data: bytes) -> Any:
         ) from error
 
 
+def printable(text: str, most: int) -> str:
+    """The beginning of a file's own words, fit for a line of a message."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:most])
+
+
 def _unsafe(what: str) -> NoReturn:
     raise UnsafePickleError(f"The template file holds {what}.", _HINT)
 
@@ -164,7 +169,7 @@ class _Machine:
             _unsafe("a reference without a name")
         kind = _NAMES.get((module, attribute))
         if kind is None:
-            _unsafe(f"a reference to {module[:60]}.{attribute[:60]}")
+            _unsafe(f"a reference to {printable(module, 60)}.{printable(attribute, 60)}")
         self.stack.append(_Name(kind))
 
     def store(self, pairs: list[Any]) -> None:

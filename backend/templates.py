@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from backend.errors import MotionFileError
 from backend.motion import KEYPOINTS, Motion
-from backend.pickles import read_pickle
+from backend.pickles import printable, read_pickle
 
 MAXIMUM_BYTES = 160 << 20
 MAXIMUM_FRAMES = 200_000
@@ -186,4 +186,4 @@ def _fps(value: Any) -> Fraction:
 
 
 def _short(value: Any) -> str:
-    return str(value)[:40] if isinstance(value, int | float | str) else f"a {type(value).__name__}"
+    return printable(str(value), 40) if isinstance(value, int | float | str) else f"a {type(value).__name__}"

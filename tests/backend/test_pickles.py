@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
@@ -206,6 +206,7 @@ def test_a_template_cut_anywhere_is_one_error(protocol: int) -> None:
     value=st.integers(0, 255),
     second=st.floats(0, 1, exclude_max=True),
 )
+@example(position=0.0625, value=10, second=0.5)  # a line's end in the name of a module
 @settings(max_examples=400)
 def test_a_damaged_template_is_one_error_or_harmless(position: float, value: int, second: float) -> None:
     data = bytearray(pickle.dumps(template(2), 4))
@@ -262,3 +263,10 @@ def test_arrays_are_read_as_python_reads_them(array: np.ndarray, protocol: int, 
     assert first is second
     assert first.dtype == original.dtype
     assert_array_equal(first, original)
+
+
+def test_words_of_a_file_stay_on_their_line() -> None:
+    content = {**template(2), "output_fps": "24\nand \x1b[31mmore"}
+    with pytest.raises(MotionFileError, match="output_fps is 24.and") as caught:
+        templates.motion_from_template(pickle.dumps(content, 4))
+    assert str(caught.value).isprintable()
