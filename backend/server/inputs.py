@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend import __version__
 from backend.errors import InputError
 from backend.library import library_file, library_names
+from backend.models import FoundModels, find
 from backend.options import Options
 from backend.results import options_as_json
+from backend.server.calls import ignore
 from backend.server.messages import RequestError, bad_params
 from backend.server.params import SHA256, Params
 from backend.server.sessions import Input, Session
 from backend.server.store import Store
+
+if TYPE_CHECKING:
+    from backend.server.worker_process import WorkerProcess
 
 FORMAT = "1"  # of keys; changes when results of the same request do not fit together any more
 OF_CAPTURE = (
@@ -98,13 +104,19 @@ def check_models(options: Options, session: Session) -> None:
         )
 
 
-def resolved_engine(options: Options) -> str:
-    """Which engine "auto" is at the moment, so that no result is made by two."""
+async def resolved_engine(options: Options, given: Mapping[str, Any], worker: WorkerProcess) -> str:
+    """Which engine "auto" is at the moment, so that no result is made by two.
+
+    Weights that look right may still be damaged, or too large for the card; only the worker, which loads
+    them, knows. Raises RequestError where it does not live.
+    """
     if options.engine != "auto":
         return options.engine
-    from backend.models import FoundModels, find
-
-    return "neural" if isinstance(find(options), FoundModels) else "mesh"
+    if not isinstance(await asyncio.to_thread(find, options), FoundModels):
+        return "mesh"
+    # Not to be cancelled: what waits for it is told at once, and the engine is needed by the next one too.
+    told, _ = await worker.run("quick", {"do": "engine", "options": given}, ignore, asyncio.Event())
+    return str(told["engine"])
 
 
 def key_of(what: str, inputs: Mapping[str, str], asked: Mapping[str, Any]) -> str:

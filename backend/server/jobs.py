@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 class WorkSpec:
     """A job for the worker. `identify` reads the inputs: (key of the result, task for the worker)."""
 
-    identify: Callable[[], tuple[str, dict[str, Any]]]
+    identify: Callable[[], Awaitable[tuple[str, dict[str, Any]]]]
     wanted: Wanted
     keeps: bool = False  # the first file is content for later requests, too
 
@@ -159,7 +159,7 @@ class Jobs:
         self, session: Session, job: Job, spec: WorkSpec, cancel: asyncio.Event
     ) -> dict[str, Any]:
         """Make what is not on disk, and deliver everything."""
-        key, task = await asyncio.to_thread(spec.identify)
+        key, task = await spec.identify()
         job.key = key
         async with self._folder(key) as shared:
             delivery = asyncio.create_task(deliver(session, job, shared.folder, spec.wanted, cancel))

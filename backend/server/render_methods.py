@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from backend.server.calls import Answer, Call, job_answer
@@ -32,16 +33,21 @@ async def motion_capture(call: Call) -> Answer:
     options = options_of(given)
     check_models(options, session)
 
-    def identify() -> tuple[str, dict[str, Any]]:
-        asked = {**some_options(options, OF_CAPTURE), "engine": resolved_engine(options)}
+    def identified(engine: str) -> tuple[str, dict[str, Any]]:
+        asked = {**some_options(options, OF_CAPTURE), "engine": engine}
         inputs = {"driving": sha256_of(driving, server.store)}
         known = key_of("motion", inputs, asked)
         task = {"do": "capture", "driving": driving.as_task(), "options": given, "key": known}
         return key_of("capture", inputs, {**asked, "mouths": mouths}), {
             **task,
+            "engine": engine,
             "keep_mouth": mouths,
             "target": "motion.npz",
         }
+
+    async def identify() -> tuple[str, dict[str, Any]]:
+        engine = await resolved_engine(options, given, server.worker)
+        return await asyncio.to_thread(identified, engine)
 
     wanted = Wanted("none", (("motion.npz", "motion.npz"),), server.limits.chunk)
     return job_answer(server.jobs.submit(session, "motion.capture", WorkSpec(identify, wanted, keeps=True)))
@@ -55,8 +61,9 @@ async def motion_convert(call: Call) -> Answer:
     params.end()
     name = f"motion.{form}"
 
-    def identify() -> tuple[str, dict[str, Any]]:
-        key = key_of("convert", {"motion": sha256_of(motion, server.store)}, {"format": form})
+    async def identify() -> tuple[str, dict[str, Any]]:
+        sha256 = await asyncio.to_thread(sha256_of, motion, server.store)
+        key = key_of("convert", {"motion": sha256}, {"format": form})
         return key, {"do": "convert", "motion": motion.as_task(), "target": name}
 
     wanted = Wanted("none", ((name, name),), server.limits.chunk)
@@ -89,14 +96,14 @@ def _animate(call: Call, method: str, driver: str, file_flag: str) -> Answer:
     if output == "mp4" and with_motion:
         raise bad_params("The motion comes with frames alone.", "Leave it out, or use motion.capture.")
 
-    def identify() -> tuple[str, dict[str, Any]]:
+    def identified(engine: str) -> tuple[str, dict[str, Any]]:
         inputs = {f"driving {face}": sha256_of(each, server.store) for face, each in drivers.items()}
         inputs["source"] = sha256_of(source, server.store)
-        asked = {**some_options(options), "engine": resolved_engine(options)}
+        asked = {**some_options(options), "engine": engine}
         motion_key = key_of(
             "motion",
             {"driving": inputs.get("driving ", "")},
-            {**some_options(options, OF_CAPTURE), "engine": asked["engine"]},
+            {**some_options(options, OF_CAPTURE), "engine": engine},
         )
         task = {
             "do": "animate",
@@ -104,11 +111,16 @@ def _animate(call: Call, method: str, driver: str, file_flag: str) -> Answer:
             "driving": drivers[""].as_task() if "" in drivers else None,
             "faces": {face: each.as_task() for face, each in faces.items()},
             "options": given,
+            "engine": engine,
             "output": output,
             "only_motion": method == "render",
             "key": motion_key,
         }
         return key_of("animate", inputs, {**asked, "output": output}), task
+
+    async def identify() -> tuple[str, dict[str, Any]]:
+        engine = await resolved_engine(options, given, server.worker)
+        return await asyncio.to_thread(identified, engine)
 
     if output == "mp4":
         wanted = Wanted("none", (("result.mp4", "result.mp4"),), server.limits.chunk)

@@ -61,7 +61,7 @@ async def source_open(call: Call) -> Answer:
     source = OpenSource(file, options, given)
     session.sources[number] = source
     try:
-        task = await asyncio.to_thread(_source_task, server, source, given)
+        task = await _source_task(server, source, given)
         never = asyncio.Event()
         async with server.jobs.quick.turn(session.number, never):
             result, _ = await server.worker.run("quick", {**task, "do": "open"}, ignore, never)
@@ -71,13 +71,16 @@ async def source_open(call: Call) -> Answer:
     return {"source": number, **result}
 
 
-def _source_task(server: Server, source: OpenSource, given: Mapping[str, Any]) -> dict[str, Any]:
+async def _source_task(server: Server, source: OpenSource, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a task says of an opened source, with the options of this request."""
-    options = options_of({**source.given, **given})
-    asked = {**some_options(options, OF_SOURCE), "engine": resolved_engine(options)}
+    given = {**source.given, **given}
+    options = options_of(given)
+    engine = await resolved_engine(options, given, server.worker)
+    asked = {**some_options(options, OF_SOURCE), "engine": engine}
     sliders = sorted(name for name in options.controls if name in ("eyes_open", "lips_open_target"))
-    key = key_of("source", {"source": sha256_of(source.file, server.store)}, {**asked, "sliders": sliders})
-    return {"source": str(source.file.path), "key": key, "options": {**source.given, **given}}
+    sha256 = await asyncio.to_thread(sha256_of, source.file, server.store)
+    key = key_of("source", {"source": sha256}, {**asked, "sliders": sliders})
+    return {"source": str(source.file.path), "key": key, "engine": engine, "options": given}
 
 
 async def source_close(call: Call) -> Answer:
@@ -103,7 +106,7 @@ async def preview(call: Call) -> Answer:
     if session.preview is not None:
         session.preview.set()
     mine = session.preview = asyncio.Event()
-    task = {**await asyncio.to_thread(_source_task, server, source, given), **task}
+    task = {**await _source_task(server, source, given), **task}
     try:
         async with server.jobs.quick.turn(session.number, mine):
             if mine.is_set():

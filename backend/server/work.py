@@ -23,6 +23,7 @@ from backend.engines import Choice, Engine, choose
 from backend.errors import InputError
 from backend.media.marking import PICTURE_MARK
 from backend.media.png import encode_png
+from backend.models import FoundModels, find
 from backend.motion import FRAME_SHAPES, Motion
 from backend.motion_files import save_motion
 from backend.options import Options
@@ -68,7 +69,7 @@ class Work:
 
     def __init__(self, source_bytes: int) -> None:
         self._turnstile = Turnstile()
-        self._engines: dict[tuple[Any, ...], Choice] = {}
+        self._engines: dict[tuple[Any, ...], tuple[tuple[Any, ...], Choice]] = {}
         self._lock = threading.Lock()
         self._sources: Kept[Source] = Kept(source_bytes)
         self._motions: Kept[Motion] = Kept(MOTION_BYTES)
@@ -78,15 +79,20 @@ class Work:
             "animate": self.animate,
             "capture": self.capture,
             "convert": convert,
+            "engine": self.engine,
             "faces": faces,
             "open": self.open,
             "preview": self.preview,
         }
 
+    def engine(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
+        """options -> the engine that works with them: its weights are loaded, and so known to be good."""
+        return Answer({"engine": self._choice(options_of(task["options"])).engine.name})
+
     def capture(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
-        """driving, key, options, keep_mouth, target -> a motion file at `target`."""
+        """driving, key, options, engine, keep_mouth, target -> a motion file at `target`."""
         options = options_of(task["options"])
-        engine = self._engine(options, urgent=False)[0]
+        engine = self._engine(task, options, urgent=False)[0]
         opened = open_driving(_named(task["driving"]))
         motion = self._captured(task, opened, options, engine, progress, cancel)
         target = Path(task["target"])
@@ -94,9 +100,11 @@ class Work:
         return Answer(facts_of(motion, target))
 
     def animate(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
-        """source, driving, key, options, folder, output -> frames or an MP4 in `folder`, and result.json."""
+        """source, driving, key, options, engine, folder, output -> frames or an MP4 in `folder`,
+        and result.json.
+        """
         options = options_of(task["options"])
-        engine, choice = self._engine(options, urgent=False)
+        engine, choice = self._engine(task, options, urgent=False)
         folder = Path(task["folder"])
         clean(folder)
         opened = None if task["driving"] is None else open_driving(_named(task["driving"]))
@@ -140,9 +148,9 @@ class Work:
         return Answer(told)
 
     def open(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
-        """source, key, options -> what the engine saw in it."""
+        """source, key, options, engine -> what the engine saw in it."""
         options = options_of(task["options"])
-        engine, choice = self._engine(options, urgent=True)
+        engine, choice = self._engine(task, options, urgent=True)
         source = self._source(task, options, engine)
         width, height = source.output_size(options)
         motion = source.motion
@@ -158,11 +166,11 @@ class Work:
         )
 
     def preview(self, task: Mapping[str, Any], progress: Progress, cancel: Cancel) -> Answer:
-        """source, key, options, and keypoints, or motion and frame, or neither -> one picture."""
+        """source, key, options, engine, and keypoints, or motion and frame, or neither -> one picture."""
         options = replace(
             options_of(task["options"]), smoothing="off", reference_frame=0, frames=None, fps=None
         )
-        engine = self._engine(options, urgent=True)[0]
+        engine = self._engine(task, options, urgent=True)[0]
         source = self._source(task, options, engine)
         if task.get("keypoints") is not None:
             moved = np.asarray(task["keypoints"], np.float32)[None]
@@ -197,13 +205,19 @@ class Work:
             raise InputError(f"The motion has {len(motion)} frames.", "Ask for one of them.")
         return Motion.concatenate([motion[0], motion[task["frame"]]])
 
-    def _engine(self, options: Options, urgent: bool) -> tuple[Engine, Choice]:
-        key = (options.engine, options.models, options.device, options.runtime)
-        with self._lock:
-            if key not in self._engines:
-                self._engines[key] = choose(options)
-            choice = self._engines[key]
+    def _engine(self, task: Mapping[str, Any], options: Options, urgent: bool) -> tuple[Engine, Choice]:
+        choice = self._choice(options)
+        if choice.engine.name != task["engine"]:  # chosen anew since: what is made is kept as that one's
+            choice = self._choice(replace(options, engine=task["engine"]))
         return cast(Engine, SharedEngine(choice.engine, self._turnstile, urgent)), choice
+
+    def _choice(self, options: Options) -> Choice:
+        key = (options.engine, options.models, options.device, options.runtime)
+        stamp = _weights(options) if options.engine == "auto" else ()
+        with self._lock:
+            if key not in self._engines or self._engines[key][0] != stamp:
+                self._engines[key] = stamp, choose(options)
+            return self._engines[key][1]
 
     def _source(self, task: Mapping[str, Any], options: Options, engine: Engine) -> Source:
         source = self._sources.get(task["key"])
@@ -227,6 +241,15 @@ class Work:
             if opened.motion is None:
                 self._motions.put(task["key"], known, _size(known))
         return known
+
+
+def _weights(options: Options) -> tuple[Any, ...]:
+    """What tells weights that were brought or mended meanwhile: "auto" is to be chosen anew then."""
+    found = find(options)
+    if not isinstance(found, FoundModels):
+        return ()
+    facts = [(path, path.stat()) for path in found.files.values()]
+    return (found.device, *((path, fact.st_mtime_ns, fact.st_size) for path, fact in facts))
 
 
 def _opened(path: Path, options: Options, engine: Engine) -> Source:

@@ -60,8 +60,6 @@ def test_engines_of_other_options_are_others(monkeypatch: pytest.MonkeyPatch) ->
     worker._engines, worker._turnstile = {}, Turnstile()
     worker._lock = threading.Lock()
     plain = Options(engine="neural")
-    by_torch, by_onnx = (
-        worker._engine(replace(plain, runtime=runtime), urgent=False)[1] for runtime in ("torch", "onnx")
-    )
+    by_torch, by_onnx = (worker._choice(replace(plain, runtime=runtime)) for runtime in ("torch", "onnx"))
     assert (by_torch.why, by_onnx.why) == ("torch", "onnx")
-    assert worker._engine(replace(plain, runtime="torch"), urgent=True)[1] is by_torch
+    assert worker._choice(replace(plain, runtime="torch")) is by_torch
