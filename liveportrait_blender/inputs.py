@@ -16,7 +16,8 @@ import bpy
 from . import compat, pictures
 from .names import UserError
 
-MOTION_SUFFIXES = {".npz", ".pkl"}
+TABLES = {".csv", ".json"}  # of blendshape curves
+MOTION_SUFFIXES = {".npz", ".pkl", *TABLES}
 
 
 @dataclass(frozen=True)

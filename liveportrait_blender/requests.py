@@ -12,10 +12,10 @@ from typing import Any
 
 import bpy
 
-from . import inputs, preferences, results, runtime
+from . import inputs, motion_rates, preferences, results, runtime
 from .names import UserError
 
-LIBRARY_RATE, SEQUENCE_RATE = Fraction(30), Fraction(25)  # of its motions; of folders of pictures
+LIBRARY_RATE, SEQUENCE_RATE = Fraction(30), Fraction(25)  # of its motions; of what does not say
 FASTEST = 1000  # frames a second that the backend takes
 
 Input = Path | Mapping[str, str]
@@ -155,10 +155,8 @@ def driving_rate(driving: Input, asked: str | None = None) -> Fraction:
         return LIBRARY_RATE
     if driving.is_dir():
         return Fraction(asked) if asked else SEQUENCE_RATE
-    if driving.suffix.lower() == ".npz":
-        from . import motion_file
-
-        return motion_file.read(driving).fps
+    if driving.suffix.lower() in motion_rates.SUFFIXES:
+        return motion_rates.rate_of(driving) or SEQUENCE_RATE
     try:
         clip = bpy.data.movieclips.load(str(driving))
     except RuntimeError:  # no clip

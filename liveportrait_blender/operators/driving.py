@@ -19,7 +19,7 @@ DRIVING_SUFFIXES = CLIPS | PICTURES | inputs.MOTION_SUFFIXES
 class LIVEPORTRAIT_OT_open_driving(Operator, ImportHelper):
     bl_idname = "liveportrait.open_driving"
     bl_label = "Open Driving"
-    bl_description = "Choose the clip, picture or motion file (.npz, .pkl) that drives the portrait"
+    bl_description = "Choose the clip, picture or motion file (.npz, .pkl, .csv) that drives the portrait"
     bl_options = {"REGISTER", "UNDO"}
 
     filter_glob: bpy.props.StringProperty(default=pattern(DRIVING_SUFFIXES), options={"HIDDEN"})

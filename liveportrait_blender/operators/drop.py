@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 from bpy.types import FileHandler, Operator
 
+from ..inputs import TABLES
 from .driving import DRIVING_SUFFIXES
 from .source import SOURCE_SUFFIXES
 
@@ -71,7 +72,7 @@ class LIVEPORTRAIT_FH_driving(FileHandler):
     bl_idname = "LIVEPORTRAIT_FH_driving"
     bl_label = "LivePortrait: Use as Driving"
     bl_import_operator = "liveportrait.drop_driving"
-    bl_file_extensions = extensions(DRIVING_SUFFIXES)
+    bl_file_extensions = extensions(DRIVING_SUFFIXES - TABLES)  # those are mostly something else
 
     @classmethod
     def poll_drop(cls, context: Any) -> bool:

@@ -135,6 +135,19 @@ def test_the_first_two_seconds(working: Any, portrait: Path) -> None:  # noqa: F
         assert len(bpy.data.objects) == 1
 
 
+def test_two_seconds_go_by_the_rate_of_a_recording(
+    working: Any, portrait: Path, tmp_path: Path  # noqa: F811
+) -> None:
+    rows = [f"00:00:{frame // 60:02d}:{frame % 60:02d}.000,{frame % 60 / 60}" for frame in range(300)]
+    table = tmp_path / "take.csv"
+    table.write_text("\n".join(["Timecode,JawOpen", *rows]))
+    settings = bpy.context.scene.liveportrait
+    settings.source_path, settings.driving_kind, settings.driving_path = str(portrait), "FILE", str(table)
+    assert ops().preview_clip() == {"FINISHED"}
+    (image,) = [one for one in bpy.data.images if one.liveportrait.is_result]
+    assert image.liveportrait.frames == 48
+
+
 def test_keyed_controls_are_rendered_frame_by_frame(working: Any, portrait: Path) -> None:  # noqa: F811
     scene = bpy.context.scene
     settings = scene.liveportrait

@@ -111,13 +111,15 @@ def test_source_and_driving_change_places(settings: Any, tmp_path: Path) -> None
 
 
 def test_dropped_files_are_taken_over_a_viewport_alone(settings: Any) -> None:
-    from liveportrait_blender.operators import drop
+    from liveportrait_blender.operators import driving, drop
 
     for handler in (drop.LIVEPORTRAIT_FH_source, drop.LIVEPORTRAIT_FH_driving):
         assert handler.poll_drop(SimpleNamespace(area=SimpleNamespace(type="VIEW_3D")))
         assert not handler.poll_drop(SimpleNamespace(area=SimpleNamespace(type="IMAGE_EDITOR")))
         assert not handler.poll_drop(SimpleNamespace(area=None))
     assert ".npz" not in drop.LIVEPORTRAIT_FH_source.bl_file_extensions.split(";")
+    assert ".csv" in driving.DRIVING_SUFFIXES
+    assert ".csv" not in drop.LIVEPORTRAIT_FH_driving.bl_file_extensions.split(";")
     assert {".npz", ".pkl", ".mp4"} <= set(drop.LIVEPORTRAIT_FH_driving.bl_file_extensions.split(";"))
 
 
