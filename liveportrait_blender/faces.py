@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from . import inputs, paths, pump, runtime, thumbnails
+from . import inputs, preferences, pump, runtime, thumbnails
 from .client import BackendError
 from .names import UserError
 
 ACROSS = 96  # pixels of a face's picture
 MOST = 24  # faces that the panel shows
+KEPT = 200  # pictures of faces on the disk, about 15 kB each
+FOLDER = "faces"  # of the cache
 WITHIN = 30.0  # seconds for an answer
 
 log = logging.getLogger(__name__)
@@ -40,6 +45,7 @@ class Found:
 
 
 _found: dict[str, Found] = {"source": Found(), "driving": Found()}
+_writing: list[Writing] = []
 
 
 def chosen(context: Any, role: str) -> Any:
@@ -102,7 +108,13 @@ def look() -> None:
             found.params, found.asking = None, False
             found.error = f"{state.sentence} {state.hint}".strip()
             thumbnails.redraw()
-    if all(found.params is None for found in _found.values()) and look in pump.watchers:
+    for writing in [one for one in _writing if not one.thread.is_alive()]:
+        _writing.remove(writing)
+        writing.found.asking = False
+        take(writing.found, writing.told, writing.paths)
+        thumbnails.redraw()
+    waits = any(found.params is not None for found in _found.values())
+    if not waits and not _writing and look in pump.watchers:
         pump.watchers.remove(look)
 
 
@@ -111,12 +123,14 @@ def _send(found: Found, role: str) -> None:
     replies: list[Any] = []
 
     def answered(result: Mapping[str, Any] | None, error: BackendError | None) -> None:
-        found.asking = False
         if error is not None:
-            found.error = f"{error.message} {error.hint}".strip()
-        else:
-            take(found, role, result or {}, replies[0].pictures)
-        thumbnails.redraw()
+            found.asking, found.error = False, f"{error.message} {error.hint}".strip()
+            thumbnails.redraw()
+            return
+        told, folder = result or {}, preferences.cache_folder() / FOLDER
+        _writing.append(Writing(found, told, folder, replies[0].pictures[:MOST]))
+        if look not in pump.watchers:
+            pump.watchers.append(look)
 
     replies.append(runtime.session.later("source.faces", asked, answered, WITHIN))
 
@@ -125,38 +139,60 @@ def ask_and_wait(context: Any, role: str) -> Found:
     """Ask for the faces and wait for them, at most WITHIN seconds. Raises UserError, BackendError."""
     asked = params(context, role)
     found = _found[role] = Found(chosen(context, role))
-    take(found, role, runtime.session.call("source.faces", asked, WITHIN), [])
+    take(found, runtime.session.call("source.faces", asked, WITHIN), {})
     return found
 
 
-def take(found: Found, role: str, told: Mapping[str, Any], pictures: list[Any]) -> None:
-    """Note what the backend tells; what is no answer becomes an error."""
+def take(found: Found, told: Mapping[str, Any], paths: Mapping[int, Path]) -> None:
+    """Note what the backend tells, with the faces' pictures; what is no answer becomes an error."""
     try:
         numbers = [int(face["number"]) for face in told["faces"]][:MOST]
     except (LookupError, TypeError, ValueError):
         log.warning("Not a list of faces: %.200s", told)
         found.error = "The backend sent something that is no list of faces."
         return
-    icons = {header.get("number"): icon_of(content) for header, content in pictures[:MOST]}
+    icons = {number: thumbnails.add(f"face {path.stem}", path) for number, path in paths.items()}
     found.faces = [Face(number, icons.get(number, 0)) for number in numbers]
     if not numbers:
         found.error = "No face was found."
 
 
-def icon_of(content: bytes) -> int:
-    """The icon of a PNG file's content, by way of a file in the cache; 0 where it cannot be written."""
-    name = hashlib.sha256(content).hexdigest()[:32]
-    try:
-        path = paths.user_folder("cache", "faces") / f"{name}.png"
-        path.write_bytes(content)
-    except OSError:
-        log.warning("A face's picture cannot be kept", exc_info=True)
-        return 0
-    return thumbnails.add(f"face {name}", path)
+class Writing:
+    """Pictures of faces that a thread writes, as icons are made of files: a disk may be slow. paths: of those
+    that could be written, by the face's number.
+    """
+
+    def __init__(self, found: Found, told: Mapping[str, Any], folder: Path, pictures: list[Any]) -> None:
+        self.found, self.told = found, told
+        self.paths: dict[int, Path] = {}
+        self._folder, self._pictures = folder, pictures
+        self.thread = threading.Thread(target=self._write, name="liveportrait-faces", daemon=True)
+        self.thread.start()
+
+    def _write(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for header, content in self._pictures:
+                path = self._folder / f"{hashlib.sha256(content).hexdigest()[:32]}.png"
+                path.write_bytes(content)
+                self.paths[int(header["number"])] = path
+            tidy(self._folder)
+        except (OSError, LookupError, TypeError, ValueError):
+            log.warning("A face's picture cannot be kept", exc_info=True)
+
+
+def tidy(folder: Path) -> None:
+    """Keep the newest pictures alone. Raises OSError."""
+    found = []
+    for entry in folder.glob("*.png"):
+        with contextlib.suppress(OSError):  # another Blender was quicker
+            found.append((entry.stat().st_mtime_ns, entry))
+    for _, entry in sorted(found)[: max(len(found) - KEPT, 0)]:
+        with contextlib.suppress(OSError):
+            entry.unlink()
 
 
 def forget() -> None:
     for role in _found:
         _found[role] = Found()
-
-
+    _writing.clear()

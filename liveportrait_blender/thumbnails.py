@@ -21,6 +21,7 @@ CLIPS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 LOOK_AGAIN = 3.0  # seconds after which a file that was drawn is looked at again
 MOST = 60  # pictures that are kept
+MOST_ADDED = 100  # and of those that others bring
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Entry:
 
 _entries: dict[str, Entry] = {}
 _wanted: set[str] = set()
+_added: dict[str, None] = {}  # in the order in which they came
 _previews: Any = None
 _count = 0
 
@@ -68,6 +70,12 @@ def add(key: str, path: Path) -> int:
         return 0
     if key in _previews:
         del _previews[key]
+    _added.pop(key, None)
+    _added[key] = None
+    for old in list(_added)[:-MOST_ADDED]:
+        del _added[old]
+        if old in _previews:
+            del _previews[old]
     try:
         return int(_previews.load(key, str(path), "IMAGE").icon_id)
     except (RuntimeError, KeyError, OSError):
@@ -182,6 +190,7 @@ def unregister() -> None:
         bpy.app.timers.unregister(_on_time)
     _entries.clear()
     _wanted.clear()
+    _added.clear()
     if _previews is not None:
         bpy.utils.previews.remove(_previews)
         _previews = None

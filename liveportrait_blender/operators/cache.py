@@ -8,7 +8,7 @@ from bpy.types import Operator
 
 from .. import own_files, preferences, pump, runtime
 
-OURS = ("work", "uploads", "parts", "pictures")  # what is made there; nothing else is touched
+OURS = ("work", "uploads", "parts", "pictures", "faces")  # what is made there; nothing else is touched
 
 _size: int | None = None
 _measuring: threading.Thread | None = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_script_is_told_how_many_there_are(working: Any, couple: Path) -> None
 
 
 def test_from_the_panel_they_come_with_pictures(working: Any, couple: Path) -> None:  # noqa: F811
-    from liveportrait_blender import faces, paths
+    from liveportrait_blender import faces, preferences
 
     settings = bpy.context.scene.liveportrait
     settings.source_path = str(couple)
@@ -49,12 +50,32 @@ def test_from_the_panel_they_come_with_pictures(working: Any, couple: Path) -> N
     until(lambda: not faces.known(bpy.context, "source").asking)
     found = faces.known(bpy.context, "source")
     assert not found.error and len(found.faces) == 2
-    kept = list(paths.user_folder("cache", "faces").glob("*.png"))  # icons have no number in background mode
+    # In background mode icons have no number.
+    kept = list((preferences.cache_folder() / "faces").glob("*.png"))
     assert [read_png(path).shape[:2] for path in kept] == [(faces.ACROSS, faces.ACROSS)] * 2
     drawn = panel("source")
     assert [button.given["number"] for name, button in drawn.operators if name.endswith("choose_face")] == [
         0, 1, -1,
     ]  # fmt: skip
+
+
+def test_the_folder_of_faces_does_not_grow_for_ever(working: Any, couple: Path) -> None:  # noqa: F811
+    from liveportrait_blender import faces, preferences
+
+    folder = preferences.cache_folder() / "faces"
+    folder.mkdir(parents=True)
+    for index in range(faces.KEPT + 40):
+        old = folder / f"{index}.png"
+        old.write_bytes(b"from long ago")
+        os.utime(old, (1000 + index, 1000 + index))
+    (folder / "note.txt").write_text("somebody's")
+    bpy.context.scene.liveportrait.source_path = str(couple)
+    faces.ask(bpy.context, "source")
+    until(lambda: not faces.known(bpy.context, "source").asking)
+    kept = {path.name for path in folder.glob("*.png")}
+    assert len(kept) == faces.KEPT and "41.png" not in kept and "42.png" in kept
+    assert sum(path.stat().st_size > 1000 for path in folder.glob("*.png")) == 2  # those just found
+    assert (folder / "note.txt").is_file()
 
 
 def test_a_driving_without_a_face_is_said(working: Any, tmp_path: Path) -> None:  # noqa: F811
