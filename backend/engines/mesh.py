@@ -161,7 +161,7 @@ class MeshEngine:
     def _draw(
         self, app: MeshAppearance, targets: Targets, k: int, patch: np.ndarray | None, out: np.ndarray
     ) -> None:
-        warp(app, *skin_map(app, targets, k), app.region, out, float(targets.hull[k]))
+        warp(app, *skin_map(app, targets, k), out, float(targets.hull[k]))
         moved, rigid = to_pixels(targets.face[k], app.placement), to_pixels(targets.rigid[k], app.placement)
         for side, eye in enumerate(app.eyes):
             draw_eye(

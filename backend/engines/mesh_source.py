@@ -219,7 +219,10 @@ def _outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndar
     points_px = np.zeros((FACE_POINTS + len(outer), 2))
     points_px[:FACE_POINTS] = landmarks[:FACE_POINTS, :2]
     points_px[FACE_POINTS:] = outer
-    return outer, _oriented(np.array(triangles, np.int32), points_px)
+    found = np.array(triangles, np.int32)
+    # Those across the face lie below all others: what is seen of them is only what nothing else covers.
+    across = (found < FACE_POINTS).all(axis=1)
+    return outer, _oriented(np.concatenate([found[across], found[~across]]), points_px)
 
 
 def _follow(

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from .mesh_motion import Targets
+from .mesh_seam import SHIFT, Seam, draw_seam, find_seam
 from .mesh_source import MeshAppearance, smoothstep, to_pixels
 from .mesh_topology import EYES, FACE_POINTS
 
-_SHIFT = 4  # fixed-point bits of the rasteriser
 STRETCH = 6.0  # times a triangle may be enlarged before it counts as a sliver
+SLIVER = 0.8  # map cells: how thin
 PLATE_FADE = 0.03  # eye units of head motion over which the background's plate fades in
 LID_PROFILE = np.array([0.5, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5])
 
@@ -60,9 +61,9 @@ def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
     return points
 
 
-def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray, np.ndarray]:
+def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray, np.ndarray, Seam | None]:
     """Displacement planes dx, dy (map rows, map columns) float32 in region pixels: target pixel -> source
-    pixel.
+    pixel; and where they jump.
     """
     width, height = app.map_size
     to_map = np.array([width / app.region.shape[1], height / app.region.shape[0]])
@@ -77,17 +78,27 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
     triangles = np.concatenate([app.outer_triangles, app.hole_triangles, face[order]])
     corners = target[triangles]
     e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    front = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0] > 1e-3  # neither turned away nor closed to a line
+    area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    front = np.flatnonzero(area > 1e-3)  # neither turned away nor closed to a line
+    outer = int(np.searchsorted(front, len(app.outer_triangles)))
+    # Slivers, which the rasteriser draws too wide, lie below what is round them.
+    around = front[:outer]
+    longest = np.maximum((e1[around] ** 2).sum(axis=1), (e2[around] ** 2).sum(axis=1))
+    front[:outer] = around[np.argsort(area[around] ** 2 > SLIVER**2 * longest, kind="stable")]
     triangles, corners = triangles[front], corners[front]
     coefficients = affine(source[triangles], corners).astype(np.float32)
     coefficients = np.concatenate([np.array([[1, 0, 0, 0, 1, 0]], np.float32), coefficients])
 
     ids = app.buffers.setdefault("ids", np.empty((height, width), np.int32))
     ids.fill(0)
-    fixed = np.round((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    fixed = np.round((corners - 0.5) * (1 << SHIFT)).astype(np.int32)
     fill: Any = cv2.fillConvexPoly  # its stubs want a sequence as colour; a plain number is quicker
-    for i, corner in enumerate(fixed, start=1):
-        fill(ids, corner, i, shift=_SHIFT)
+    for i, corner in enumerate(fixed[:outer], start=1):
+        fill(ids, corner, i, shift=SHIFT)
+    behind = app.buffers.setdefault("behind", np.empty((height, width), np.int32))
+    np.copyto(behind, ids)
+    for i, corner in enumerate(fixed[outer:], start=outer + 1):
+        fill(ids, corner, i, shift=SHIFT)
     if "x" not in app.buffers:
         app.buffers["x"] = np.broadcast_to(np.arange(width, dtype=np.float32) + 0.5, (height, width)).copy()
         app.buffers["y"] = np.broadcast_to(
@@ -106,15 +117,16 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
         plane[[0, -1]] = 0.0  # the border is where the region meets the rest of the picture
         plane[:, [0, -1]] = 0.0
         planes.append(plane)
-    return planes[0], planes[1]
+    return planes[0], planes[1], find_seam(ids, behind, outer + 1, coefficients, corners)
 
 
 def warp(
-    app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, pixels: np.ndarray, out: np.ndarray, moved: float
+    app: MeshAppearance, dx: np.ndarray, dy: np.ndarray, seam: Seam | None, out: np.ndarray, moved: float
 ) -> None:
-    """Apply a small displacement map to full-size pixels (h,w[,c]) into out; zero displacement leaves them
-    bit-identical.
+    """Apply a small displacement map to the source's pixels into out (h,w,3); zero displacement leaves them
+    bit-identical. moved: the head's motion, eye units.
     """
+    pixels = app.region
     height, width = pixels.shape[:2]
     if "column" not in app.buffers:
         app.buffers["column"] = np.broadcast_to(np.arange(width, dtype=np.float32), (height, width)).copy()
@@ -128,23 +140,28 @@ def warp(
         cv2.resize(small, (width, height), dst=full, interpolation=cv2.INTER_LINEAR)
         cv2.add(full, grid, dst=full)
     cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REFLECT_101)
+    background = None
     if app.plate is not None and app.cover is not None:
-        _show_background(app, app.plate, app.cover, dx, dy, out, moved)
+        fade = float(smoothstep(np.array(moved / PLATE_FADE)))
+        if fade > 0.0:
+            background = app.plate, app.cover, fade
+            _show_background(app, background, dx, dy, out)
+    if seam is not None:
+        unit = app.eye_unit * app.scale * float(np.sqrt(abs(np.linalg.det(app.placement[:, :2]))))
+        draw_seam(seam, pixels, out, app.map_size, unit, background)
 
 
 def _show_background(
     app: MeshAppearance,
-    plate: np.ndarray,
-    cover: np.ndarray,
+    background: tuple[np.ndarray, np.ndarray, float],
     dx: np.ndarray,
     dy: np.ndarray,
     out: np.ndarray,
-    moved: float,
 ) -> None:
-    """Put the plate where the moved person does not cover it."""
-    fade = float(smoothstep(np.array(moved / PLATE_FADE)))
-    if fade <= 0.0:
-        return
+    """Put the plate where the moved person does not cover it. background: plate, cover and how far the plate
+    shows.
+    """
+    plate, cover, fade = background
     columns, rows = app.map_size
     height, width = out.shape[:2]
     x = app.buffers["x"] - np.float32(0.5) + dx * np.float32(columns / width)

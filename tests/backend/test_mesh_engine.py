@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ from backend.engines.mesh import MeshEngine
 from backend.engines.mesh_maps import eye_openings, lip_opening
 from backend.engines.mesh_mouth import PATCH_SIZE
 from backend.engines.mesh_source import MeshAppearance
+from backend.engines.mesh_topology import topology
 from backend.engines.plate import fill
 from backend.faces import find_faces
 from backend.motion import Motion
@@ -215,3 +216,23 @@ def test_filling_keeps_what_is_known_and_blends_the_rest() -> None:
     filled = fill(picture, unknown)
     assert np.array_equal(filled[~unknown], picture[~unknown])
     assert filled[20, 12, 0] < filled[20, 30, 0] < filled[20, 47, 0]
+
+
+def test_a_turned_cheek_is_parted_cleanly_from_what_it_hides(subject: Subject) -> None:
+    """A green face with a thin white rim on blue: where the cheek hides the rim no white is left."""
+    region = np.zeros_like(subject.region)
+    region[:] = (0, 0, 200)
+    oval = subject.landmarks[topology().oval, :2]
+    middle = oval.mean(axis=0)
+    for size, colour in ((1.10, (255, 255, 255)), (1.03, (0, 200, 0))):
+        cv2.fillPoly(region, [np.round(middle + size * (oval - middle)).astype(np.int32)], colour)
+    appearance = replace(subject.appearance, region=region, plate=None, cover=None, buffers={})
+    frame = subject.engine.render(appearance, subject.x_s, subject.posed(yaw=-22, pitch=8))[0]
+    high = float(np.ptp(oval[:, 1]))
+    # The leading side, image-right, at the height of the cheek bone.
+    cheek = frame[int(middle[1] - 0.02 * high) : int(middle[1] + 0.14 * high), int(middle[0]) :]
+    assert len(cheek) > 15
+    assert (cheek[:, 0, 1] > 150).all()
+    assert (cheek[:, -1, 2] > 150).all()
+    white = cheek[..., 0] > 40
+    assert white.any(axis=1).mean() < 0.1
