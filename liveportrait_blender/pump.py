@@ -143,7 +143,10 @@ def _show() -> None:
     session = runtime.session
     shown = (
         session.state,
-        tuple((job.key, job.state, job.stage, round(job.factor, 3), job.text) for job in session.jobs),
+        tuple(
+            (job.key, job.state, job.stage, round(job.factor, 3), job.text, len(job.warnings))
+            for job in session.jobs
+        ),
         tuple(function() for function in drawn_from),
     )
     if shown == _last_shown:

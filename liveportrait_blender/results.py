@@ -102,6 +102,16 @@ def new_folder(context: Any, name: str) -> Path:
     ) from fault
 
 
+def elsewhere(folder: Path) -> str:
+    """A sentence where a new folder could not be made beside the saved .blend, with where it is; else ""."""
+    if not bpy.data.filepath:
+        return ""
+    wanted = Path(bpy.data.filepath).parent / FOLDER
+    if folder.parent == wanted:
+        return ""
+    return f"{wanted} cannot be written, so the frames go to {folder}."
+
+
 def folder_name(name: str) -> str:
     """A name that can be a folder's on every system."""
     plain = unicodedata.normalize("NFC", name)

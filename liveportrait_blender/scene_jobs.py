@@ -39,13 +39,15 @@ def animate(
     replaces: Any = None,
     seconds: int | None = None,
     faces: Mapping[str, Any] | None = None,
+    controls_only: bool = False,
 ) -> JobRecord:
     """Submit `animate` with what is chosen in the scene, or given: at once. Raises UserError.
 
     source, driving: files, driving also a name of the library. options: come before the scene's. start: scene
     frame of the first picture [the current one]. replaces: a result's image, whose place is taken. seconds:
     no more than the first so many. faces: drivings of their own by the face's number, texts as driving; with
-    them the driving that is chosen in the scene is not used.
+    them the driving that is chosen in the scene is not used. controls_only: nor is it then, the expression
+    controls alone drive.
     """
     scene = context.scene
     portrait = requests.from_text(source, library=False) if source else inputs.source(context)
@@ -58,7 +60,8 @@ def animate(
         last = max(scene.frame_end, start)
         more["controls"] = control_curves.sample(scene, range(start, last + 1))
     own = requests.faces_from(faces or {})
-    performance = None if own and not driving else _performance(context, driving, more)
+    undriven = not driving and (bool(own) or controls_only)
+    performance = None if undriven else _performance(context, driving, more)
     asked = requests.job_options(scene, performance, more)
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
     folder = results.new_folder(context, label)
@@ -188,10 +191,13 @@ def _submit(
 
 def _started(request: Any) -> JobRecord:
     try:
-        return runtime.session.submit(request)
+        record = runtime.session.submit(request)
     except UserError:
         _tidy(request.folder)
         raise
+    if note := results.elsewhere(request.folder):
+        record.warnings.append(note)
+    return record
 
 
 # --- waiting ------------------------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ class Waiting:
         record = runtime.session.record(self._record.key)
         if record is None or record.settled:
             self._leave(context)
+            for warning in record.warnings if record is not None else ():
+                self.report({"WARNING"}, warning)
             if record is not None and record.error:
                 self.report({"ERROR"}, f"{record.error} {record.hint}".strip())
             # The undo step is that of the result's landing, so this is none.
@@ -162,6 +164,9 @@ class LIVEPORTRAIT_OT_animate(Options, Waiting, Operator):
     replace: bpy.props.BoolProperty(
         name="Replace", description="Take the place of the active object's result", options=HIDDEN
     )
+    controls_only: bpy.props.BoolProperty(
+        name="Controls Only", description="Perform the expression controls, without a driving", options=HIDDEN
+    )
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -187,6 +192,7 @@ class LIVEPORTRAIT_OT_animate(Options, Waiting, Operator):
             name=self.name or (before.name if before else ""),
             start=self.start_frame if self.properties.is_property_set("start_frame") else None,
             replaces=before,
+            controls_only=self.controls_only,
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from bpy.types import Panel
 
 from .. import inputs, requests, results, runtime
-from .layout import Subpanel, blocked, look_label, split, trouble
+from .layout import Subpanel, blocked, look_label, split, trouble, wrapped
 
 RUNNING_STATES = ("waiting", "preparing", "queued", "running")
 AGAIN = {"failed": "Try Again", "cancelled": "Continue"}  # how it is called to go on with a job
@@ -28,7 +28,7 @@ class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
             if why:
                 blocked(layout, context, why)
         for job in running[:1]:
-            progress(layout, job)
+            progress(layout, context, job)
         if not why and not running:
             layout.operator("liveportrait.preview_clip", icon="PLAY")
             if requests.has_controls(context.scene) and not inputs.driving_missing(context):
@@ -45,13 +45,20 @@ class LIVEPORTRAIT_PT_animate(Subpanel, Panel):
         column.prop(settings, "result_name", text="Name")
 
 
-def progress(layout: Any, job: Any) -> None:
+def progress(layout: Any, context: Any, job: Any) -> None:
     """How far a job is, and its end."""
     column = layout.column(align=True)
     column.label(text=job.label, icon="RENDER_ANIMATION")
     row = column.row(align=True)
     row.progress(factor=job.factor, text=job.text)
     row.operator("liveportrait.cancel_job", text="", icon="CANCEL").job = job.name
+    notes(column, context, job)
+
+
+def notes(layout: Any, context: Any, job: Any) -> None:
+    """What a job warns of."""
+    for warning in job.warnings.splitlines():
+        wrapped(layout, warning, context, "INFO")
 
 
 def last_job(layout: Any, context: Any, jobs: Any) -> None:
@@ -64,6 +71,8 @@ def last_job(layout: Any, context: Any, jobs: Any) -> None:
         trouble(layout, context, job.error, job.hint)
     elif job.state == "cancelled" and len(ended) == len(jobs):  # none has begun since
         blocked(layout, context, f"Cancelled. {job.hint}".strip())
+    elif job.state == "done" and job.warnings and len(ended) == len(jobs):
+        notes(layout.box().column(align=True), context, job)
     else:
         return
     row = layout.row(align=True)

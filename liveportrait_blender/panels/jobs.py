@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel, UIList
 
-from .animate import RUNNING_STATES
+from .animate import RUNNING_STATES, notes
 from .layout import Subpanel, trouble
 
 ICONS = {
@@ -60,6 +60,7 @@ class LIVEPORTRAIT_PT_jobs(Subpanel, Panel):
             trouble(layout, context, job.error, job.hint)
         else:
             layout.label(text=job.text)
+        notes(layout, context, job)
 
 
 CLASSES = (LIVEPORTRAIT_UL_jobs, LIVEPORTRAIT_PT_jobs)

@@ -22,6 +22,7 @@ class LIVEPORTRAIT_PG_job(PropertyGroup):
     text: bpy.props.StringProperty(name="Progress", options=HIDDEN)
     error: bpy.props.StringProperty(name="Error", options=HIDDEN)
     hint: bpy.props.StringProperty(name="Hint", options=HIDDEN)
+    warnings: bpy.props.StringProperty(name="Warnings", description="One a line", options=HIDDEN)
     folder: bpy.props.StringProperty(name="Folder", options=HIDDEN)
 
 
@@ -44,6 +45,7 @@ class LIVEPORTRAIT_PG_session(PropertyGroup):
             item.name, item.label, item.folder = record.key, record.label, str(record.folder)
             item.state, item.stage, item.factor = record.state, record.stage, record.factor
             item.text, item.error, item.hint = record.text, record.error, record.hint
+            item.warnings = "\n".join(record.warnings)
 
 
 CLASSES = (LIVEPORTRAIT_PG_job, LIVEPORTRAIT_PG_session)

@@ -124,6 +124,24 @@ def test_animate_again_takes_the_place_of_the_result(working: Any, portrait: Pat
     assert len(frames_of(old)) == 4  # for undo
 
 
+@pytest.mark.parametrize("controls", [{"smile": 0.6}, {"smile": [0.0, 0.3, 0.6]}])
+def test_a_result_of_controls_alone_is_made_again_of_them_alone(
+    working: Any, portrait: Path, controls: dict[str, Any]  # noqa: F811
+) -> None:
+    """Whatever driving has been chosen meanwhile, and wherever the sliders are."""
+    assert ops().animate(source=str(portrait), options=json.dumps({"controls": controls})) == {"FINISHED"}
+    (first,) = [one for one in bpy.data.images if one.liveportrait.is_result]
+    before = [read_png(file) for file in frames_of(folder_of(first))]
+    settings = bpy.context.scene.liveportrait
+    settings.driving_kind, settings.driving_library = "LIBRARY", "talk"
+    settings.controls.brow = 10.0
+    assert ops().animate_again() == {"FINISHED"}
+    (again,) = [one for one in bpy.data.images if one.liveportrait.is_result]
+    assert again.liveportrait.driving == ""
+    after = [read_png(file) for file in frames_of(folder_of(again))]
+    assert len(after) == len(before) and all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
 def test_the_first_two_seconds(working: Any, portrait: Path) -> None:  # noqa: F811
     settings = bpy.context.scene.liveportrait
     settings.source_path, settings.driving_kind, settings.driving_library = str(portrait), "LIBRARY", "talk"
@@ -133,6 +151,27 @@ def test_the_first_two_seconds(working: Any, portrait: Path) -> None:  # noqa: F
         (image,) = [one for one in bpy.data.images if one.liveportrait.is_result]
         assert image.liveportrait.frames == expected
         assert len(bpy.data.objects) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_with_where_the_frames_are(
+    working: Any, portrait: Path, tmp_path: Path  # noqa: F811
+) -> None:
+    from liveportrait_blender import pump
+    from liveportrait_blender.panels import animate as panel
+    from tests.blender.layout_recorder import draw
+
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    (tmp_path / "liveportrait").write_text("a file in the way")
+    image = animate(portrait, "nod", frames=(0, 5))
+    folder = folder_of(image)
+    assert folder.is_relative_to(tmp_path / "user-folder")
+    told = f"{tmp_path / 'liveportrait'} cannot be written, so the frames go to {folder}."
+    (record,) = working.session.jobs
+    assert record.warnings[0] == told
+    pump.drain()
+    drawn = draw(panel.LIVEPORTRAIT_PT_animate)
+    assert told.replace(" ", "") in drawn.text.replace(" ", "")  # wrapped, paths too
+    assert "liveportrait.remove_job" in drawn.ids
 
 
 def test_two_seconds_go_by_the_rate_of_a_recording(

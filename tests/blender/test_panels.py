@@ -168,9 +168,9 @@ def test_several_faces_can_be_chosen_from(settings: Any, monkeypatch: pytest.Mon
     assert "Choose a Face" in panel("source").text
     found = faces.Found(faces.chosen(bpy.context, "source"))
     monkeypatch.setitem(faces._found, "source", found)
-    faces.take(found, "source", {"faces": [one_face(0)]}, [])
+    faces.take(found, {"faces": [one_face(0)]}, {})
     assert "One face" in panel("source").text
-    faces.take(found, "source", {"faces": [one_face(0), one_face(1), one_face(2)]}, [])
+    faces.take(found, {"faces": [one_face(0), one_face(1), one_face(2)]}, {})
     buttons = [button for name, button in panel("source").operators if name == "liveportrait.choose_face"]
     assert [button.given["number"] for button in buttons] == [0, 1, 2, -1]
     bpy.ops.liveportrait.choose_face(**buttons[2].given)
@@ -189,9 +189,9 @@ def test_what_is_no_list_of_faces_is_an_error(settings: Any, told: Any) -> None:
     from liveportrait_blender import faces
 
     found = faces.Found()
-    faces.take(found, "source", told, [])
+    faces.take(found, told, {})
     assert "no list of faces" in found.error and not found.faces
-    faces.take(found, "source", {"faces": []}, [])
+    faces.take(found, {"faces": []}, {})
     assert found.error == "No face was found."
 
 
