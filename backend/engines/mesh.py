@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..motion import Motion
-from .mesh_eyes import draw_eye
+from .mesh_eyes import draw_eye, draw_lids
 from .mesh_maps import MeshMaps
 from .mesh_motion import Targets, move
 from .mesh_mouth import draw_mouth, mouth_patch
@@ -164,14 +164,9 @@ class MeshEngine:
         warp(app, *skin_map(app, targets, k), out, float(targets.hull[k]))
         moved, rigid = to_pixels(targets.face[k], app.placement), to_pixels(targets.rigid[k], app.placement)
         for side, eye in enumerate(app.eyes):
-            draw_eye(
-                out,
-                eye,
-                moved[eye.loop],
-                rigid[eye.loop],
-                float(targets.opening[k, side]),
-                targets.gaze[k, side],
-            )
+            lids, opening = moved[eye.loop], float(targets.opening[k, side])
+            draw_lids(out, eye, lids, opening, (app.buffers["map_x"], app.buffers["map_y"]))
+            draw_eye(out, eye, lids, rigid[eye.loop], opening, targets.gaze[k, side])
         ratio, rotation, translation = (part[k] for part in targets.pose)
 
         def project(points: np.ndarray) -> np.ndarray:

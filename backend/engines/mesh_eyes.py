@@ -10,19 +10,27 @@ import numpy as np
 
 from .curves import closed_curve, patch_round, polygon_alpha
 from .mesh_topology import EyeRows
+from .plate import fill
 
 FEATHER = 0.020  # eye widths
 GAZE_LIMIT = (0.22, 0.16)  # eye widths, sideways and up or down
+LID_FILL = (0.03, 0.09)  # eye widths above and below the opening that may still show eyeball or wet rim
+LID_FADE = 0.3  # of the eye's opening by which it must close for that to be painted over
+LASH_WIDTH = 0.042  # eye widths: thickness of the line between closed lids
+LASHES = (0.25, 0.65, 0.72)  # how dark it is: always, by the source's own lashes, at most
 IRIS_FALL = (1.0, 2.5)  # iris radii between which the gaze shift dies away
 
 
 @dataclass
 class Eye:
-    """texture (h,w,3) uint8: the eyeball, continued beyond the lids; origin: its corner in region pixels."""
+    """texture (h,w,3) uint8: the eyeball, continued beyond the lids; lid, same size: the skin round it,
+    closed over the eyeball; origin: their corner in region pixels.
+    """
 
     rows: EyeRows
     loop: np.ndarray
     texture: np.ndarray
+    lid: np.ndarray
     origin: np.ndarray
     width: float
     iris: np.ndarray
@@ -67,6 +75,7 @@ def make_eye(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, loop: np.
         rows=rows,
         loop=loop,
         texture=np.ascontiguousarray(texture),
+        lid=_closed_over(patch, alpha > 0.05, width),
         origin=origin,
         width=width,
         iris=iris[0],
@@ -74,6 +83,36 @@ def make_eye(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, loop: np.
         solver=np.linalg.pinv(base),
         lashes=_lash_contrast(region, landmarks, rows, width),
     )
+
+
+def _closed_over(patch: np.ndarray, eyeball: np.ndarray, width: float) -> np.ndarray:
+    """A patch (h,w,3) uint8 with its eyeball (h,w) bool and the rim round it filled in from the skin."""
+    above, below = (max(1, round(share * width)) for share in LID_FILL)
+    # Rows of the kernel over its anchor grow the mask downwards.
+    kernel = np.ones((above + below + 1, 2 * above + 1), np.uint8)
+    unknown = cv2.dilate(eyeball.astype(np.uint8), kernel, anchor=(above, below)) > 0
+    return np.ascontiguousarray(fill(patch, unknown))
+
+
+def draw_lids(frame: np.ndarray, eye: Eye, lids: np.ndarray, opening: float, maps: tuple) -> None:
+    """Draw the skin round a closing eye into frame (h,w,3) in place: none of the eyeball, which the map would
+    show where it goes over from the upper lid to the lower one.
+
+    lids (16,2) and opening as for draw_eye; maps: the planes x, y (h,w) float32 that took the skin's pixels
+    from the region.
+    """
+    share = np.clip((1.0 - opening) / LID_FADE, 0.0, 1.0)
+    share = float(share * share * (3.0 - 2.0 * share))
+    box = patch_round(lids, int(np.ceil(0.25 * eye.width)) + 2, frame.shape[:2])
+    if share <= 0.0 or box is None:
+        return
+    x0, y0, x1, y1 = box
+    map_x, map_y = (
+        plane[y0:y1, x0:x1] - np.float32(start) for plane, start in zip(maps, eye.origin, strict=True)
+    )
+    skin = cv2.remap(eye.lid, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    view = frame[y0:y1, x0:x1]
+    cv2.addWeighted(skin, share, view, 1.0 - share, 0.0, dst=view)
 
 
 def _lash_contrast(region: np.ndarray, landmarks: np.ndarray, rows: EyeRows, width: float) -> float:
@@ -157,25 +196,26 @@ def draw_eye(
 
 
 def _draw_lashes(frame: np.ndarray, eye: Eye, lids: np.ndarray, closed: float) -> None:
-    """A soft dark line along the edge of a closing upper lid: the lashes, which the stretched lid leaves
-    behind.
+    """A soft dark line along the edge of a closing upper lid, thinner to the corners: the lashes, which the
+    stretched lid leaves behind, and the shade between the lids.
     """
-    strength = min(0.7 * eye.lashes, 0.5) * np.clip((closed - 0.55) / 0.35, 0.0, 1.0)
+    strength = min(LASHES[0] + LASHES[1] * eye.lashes, LASHES[2]) * np.clip((closed - 0.4) / 0.45, 0.0, 1.0)
     if strength <= 0.0:
         return
-    thickness = 0.028 * eye.width
     edge = closed_curve(lids)
     upper = np.concatenate([edge[4 * 8 :], edge[:1]])  # loop positions 8..16 run along the upper lid
-    pad = int(np.ceil(4 * thickness)) + 2
-    box = patch_round(upper, pad, frame.shape[:2])
+    thickness = LASH_WIDTH * eye.width
+    along = np.linspace(0.0, 1.0, len(upper))[:, None]
+    half = 0.5 * thickness * np.sin(np.pi * along) ** 0.6
+    across = upper[-1] - upper[0]
+    across = np.array([-across[1], across[0]]) / (np.linalg.norm(across) or 1.0)
+    line = np.concatenate([upper + half * across, (upper - half * across)[::-1]])
+    box = patch_round(upper, int(np.ceil(3 * thickness)) + 2, frame.shape[:2])
     if box is None:
         return
     x0, y0, x1, y1 = box
-    line = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    points = np.round((upper[2:-2] - (x0, y0) - 0.5) * 16).astype(np.int32)
-    cv2.polylines(line, [points], False, (255,), max(1, round(thickness)), cv2.LINE_AA, shift=4)
-    soft = cv2.GaussianBlur(line, (0, 0), max(0.5, 0.5 * thickness)).astype(np.float32) * np.float32(
-        strength / 255.0
+    soft = polygon_alpha(line - (x0, y0), (y1 - y0, x1 - x0), max(0.45, 0.3 * thickness)) * np.float32(
+        strength
     )
     view = frame[y0:y1, x0:x1]
     view[:] = (view * (1.0 - soft[..., None]) + 0.5).astype(np.uint8)

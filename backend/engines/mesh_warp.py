@@ -56,7 +56,7 @@ def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
         down = np.array([-axis[1], axis[0]])
         if down @ (points[eye.lower[3]] - points[eye.upper[3]]) < 0:
             down = -down
-        points[list(eye.upper)] -= down * (0.06 * closed * LID_PROFILE)[:, None]
+        points[list(eye.upper)] -= down * (0.03 * closed * LID_PROFILE)[:, None]
         points[list(eye.lower)] += down * (0.10 * closed * LID_PROFILE)[:, None]
     return points
 

@@ -236,3 +236,25 @@ def test_a_turned_cheek_is_parted_cleanly_from_what_it_hides(subject: Subject) -
     assert (cheek[:, -1, 2] > 150).all()
     white = cheek[..., 0] > 40
     assert white.any(axis=1).mean() < 0.1
+
+
+def test_nothing_of_the_eyeball_shows_under_closed_lids(subject: Subject) -> None:
+    """Nor of the bright rim just outside the landmarks, which paintings show as a line under the lid."""
+    region = subject.region.copy()
+    loops = [subject.landmarks[loop, :2] for loop in topology().eye_loops]
+    for points in loops:
+        width = float(np.ptp(points[:, 0]))
+        rim = points + [0.0, 0.04 * width]
+        for outline in (rim, points):
+            cv2.fillPoly(region, [np.round(outline).astype(np.int32)], (255, 0, 255))
+    landmarks, placement = subject.landmarks, subject.appearance.placement
+    appearance = subject.engine.encode(region, landmarks, placement)
+    assert np.array_equal(subject.engine.render(appearance, subject.x_s, subject.x_s)[0], region)
+    ratios = np.concatenate([subject.motion.eye_ratio, [[0.0]]], axis=1)
+    shut = subject.engine.render(
+        appearance, subject.x_s, subject.x_s + subject.engine.retarget_eyes(subject.x_s, ratios)
+    )[0].astype(int)
+    colourful = np.minimum(shut[..., 0], shut[..., 2]) - shut[..., 1]
+    own = np.minimum(subject.region[..., 0], subject.region[..., 2]).astype(int) - subject.region[..., 1]
+    for box in (subject.box(LEFT_EYE), subject.box(RIGHT_EYE)):
+        assert colourful[box].max() < own[box].max() + 25
