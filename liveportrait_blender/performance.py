@@ -206,6 +206,19 @@ def rig_of_result(context: Any, image: Any) -> Any:
     return rig
 
 
+def rendered_from(scene: Any, image: Any) -> Any:
+    """The rig whose performance a result shows; None of a result of a clip. Raises UserError if it is gone."""
+    if Path(image.liveportrait.driving).name != RENDERED:
+        return None
+    for rig in keypoint_rig.rigs(scene):
+        if rig.liveportrait.rig.result == image:
+            return rig
+    raise UserError(
+        f'The rig that performed "{image.name}" is gone.',
+        "Create Performance Rig makes one of it, and Render Performance renders that.",
+    )
+
+
 def _set_controls(rig: Any, values: Any, first: int) -> None:
     """Set the rig's controls from the protocol's: a number each, or one a frame."""
     curves = {}

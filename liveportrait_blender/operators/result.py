@@ -8,7 +8,7 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import Operator
 
-from .. import compare, image_plane, preferences, recipes, result_files, results, runtime
+from .. import compare, image_plane, performance, preferences, recipes, result_files, results, runtime
 from ..names import UserError
 
 
@@ -60,11 +60,14 @@ class LIVEPORTRAIT_OT_animate_again(Operator):
         image = results.active(context)
         source, driving = recipes.wanted(image)
         given = {"source": str(source), "replace": True, "start_frame": image.liveportrait.start_frame}
-        frames = recipes.options_of(image).get("frames")
+        made_with = recipes.options_of(image)
+        frames, controls = made_with.get("frames"), made_with.get("controls")
         if driving:
             given["driving"] = driving
         if faces := recipes.faces_of(image):
             given["faces"] = json.dumps(faces)
+        if controls and not driving and not faces:  # it was made from them alone: they are its driving
+            return {**given, "controls_only": True, "options": json.dumps({"controls": controls})}
         if frames and not context.scene.liveportrait.options.as_options().get("frames"):
             given["options"] = json.dumps({"frames": frames})
         return given
@@ -76,13 +79,19 @@ class LIVEPORTRAIT_OT_animate_again(Operator):
         return self._run(context, "INVOKE_DEFAULT")
 
     def _run(self, context: Any, way: str) -> set[str]:
+        image, ops = results.active(context), bpy.ops.liveportrait
         try:
-            given = self.given(context)
+            rig = performance.rendered_from(context.scene, image)
+            given = self.given(context) if rig is None else {}
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         try:
-            done = bpy.ops.liveportrait.animate(way, **given)
+            if rig is None:
+                done = ops.animate(way, **given)
+            else:
+                with context.temp_override(active_object=rig):
+                    done = ops.render_performance(way)
         except RuntimeError as error:  # what animate has reported
             self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
             return {"CANCELLED"}

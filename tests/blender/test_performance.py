@@ -109,6 +109,25 @@ def test_a_rig_is_made_anew_from_its_own_result(working: Any, portrait: Path) ->
     assert np.abs(pictures(the_result()) - smiling).max() <= 1  # the smile is in the curves now
 
 
+def test_a_rendered_performance_is_animated_again_from_its_rig(
+    working: Any, portrait: Path  # noqa: F811
+) -> None:
+    animate(portrait, frames=(0, 10), start_frame=1, name="Anna")
+    ops().create_performance()
+    rig, plane = bpy.context.object, bpy.data.objects["Anna"]
+    ops().render_performance()
+    unedited = pictures(the_result())
+    rig["smile"] = 1.0
+    select(plane)
+    assert ops().animate_again() == {"FINISHED"}
+    smiling = pictures(the_result())
+    assert smiling.shape == unedited.shape and rig.liveportrait.rig.result == the_result()
+    assert np.abs(smiling - unedited).mean() > 0.3
+    bpy.data.objects.remove(rig)
+    with pytest.raises(RuntimeError, match='performed "Anna" is gone. Create Performance Rig'):
+        ops().animate_again()
+
+
 def test_controls_of_the_result_come_into_the_rig(working: Any, portrait: Path) -> None:  # noqa: F811
     options = '{"controls": {"smile": 0.7, "yaw": 5}}'
     animate(portrait, frames=(0, 6), start_frame=3, name="Anna", options=options)
