@@ -2,8 +2,9 @@
 """Implicit keypoints to ARKit's 52 blendshapes and back, by the fitted tables data/blendshapes*.json.
 
 channel = clamp(sum of coefficient * (input - neutral)); an input is a number of delta, an eye ratio or the
-lip ratio. Back, each of these is its neutral plus the sum of effect * channel. scripts/fit_blendshapes.py
-writes the tables; docs/blendshapes.md says how well they hold.
+lip ratio. Back, each of these is its neutral plus the sum of effect * channel, and then what it takes for the
+channels to be read again as they were (blendshapes_return). scripts/fit_blendshapes.py writes the tables;
+docs/blendshapes.md says how well they hold.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.blendshape_names import CHANNELS, INDEX
+from backend.blendshapes_return import reading_as
 from backend.errors import InputError
 from backend.motion import Motion
 from backend.rotations import rotation_from_euler
@@ -32,12 +34,14 @@ INVERSE_FORMAT = "liveportrait-blendshapes-inverse/1"
 #: relative to an average face.
 FRAMES_FOR_NEUTRAL = 10
 CALM = 0.1  # share of the frames, the calmest, whose mean is the neutral
+ARKIT = "arkit"  # the engine of motions that were made of channels, of an average face
 GAZE_LIMIT = 0.3  # eye widths; further no iris goes
 _RATIOS = ("eye_ratio_left", "eye_ratio_right", "lip_ratio")
 
 Floats = NDArray[np.float64]
-#: "auto": the calmest tenth of the frames; "first" frame; "mean" of all; "average": an average face; a
-#: frame's number; or input values by name, the average face's where a name is missing.
+#: "auto": the calmest tenth of the frames, of ARKIT's an average face; "first" frame; "mean" of all;
+#: "average": an average face; a frame's number; or input values by name, the average face's where a name is
+#: missing.
 Neutral = str | int | Mapping[str, float]
 
 
@@ -129,7 +133,8 @@ def neutral_inputs(motion: Motion, neutral: Neutral = "auto") -> Floats:
         return inputs[0]
     if neutral == "mean":
         return inputs.mean(axis=0)
-    if neutral == "average" or (neutral == "auto" and len(inputs) < FRAMES_FOR_NEUTRAL):
+    unsure = len(inputs) < FRAMES_FOR_NEUTRAL or motion.engine == ARKIT
+    if neutral == "average" or (neutral == "auto" and unsure):
         return maps.neutral
     if neutral == "auto":
         activity = _values(inputs, maps.neutral).sum(axis=1)
@@ -140,11 +145,13 @@ def neutral_inputs(motion: Motion, neutral: Neutral = "auto") -> Floats:
 
 @dataclass(frozen=True)
 class Inverse:
-    """outputs: names of the k outputs; neutral (k,); effects (52,k)."""
+    """outputs: names of the k outputs; neutral (k,); effects (52,k); spread (k,): how far each usually moves
+    within a clip, 0 for gaze."""
 
     outputs: tuple[str, ...]
     neutral: Floats
     effects: Floats
+    spread: Floats
 
     @staticmethod
     def parse(text: str) -> Inverse:
@@ -157,8 +164,8 @@ class Inverse:
         for j, row in enumerate(rows):
             for name, effect in row["effects"].items():
                 effects[INDEX[name], j] = effect
-        names = tuple(row["name"] for row in rows)
-        return Inverse(names, np.array([row["neutral"] for row in rows], np.float64), effects)
+        neutral, spread = (np.array([row[key] for row in rows], np.float64) for key in ("neutral", "spread"))
+        return Inverse(tuple(row["name"] for row in rows), neutral, effects, spread)
 
 
 @cache
@@ -172,10 +179,11 @@ def motion_of(values: NDArray[np.floating[Any]], angles: Floats | None = None, *
 
     angles: pitch, yaw, roll in LivePortrait's degrees, None for a still head; fields: fps, start, valid ...
     of Motion. An average face at scale 1 in the middle of the crop performs it, so only what is relative to a
-    neutral frame means something. engine "arkit", ratios and gaze follow from the channels.
+    neutral frame means something. engine "arkit", ratios and gaze follow from the channels, and `channels`
+    reads them again, but for what no face of ours does at once.
     """
     back = inverse()
-    made = back.neutral + np.asarray(values, np.float64) @ back.effects
+    made = _that_reads(np.asarray(values, np.float64))
     columns = dict(zip(back.outputs, made.T, strict=True))
     n = len(made)
     expression = np.zeros((n, 21, 3))
@@ -193,7 +201,25 @@ def motion_of(values: NDArray[np.floating[Any]], angles: Floats | None = None, *
         eye_ratio=np.maximum(np.stack([columns[name] for name in _RATIOS[:2]], axis=1), 0.0),
         lip_ratio=np.maximum(columns["lip_ratio"], 0.0),
         gaze=np.clip(np.stack(gaze, axis=1), -GAZE_LIMIT, GAZE_LIMIT).reshape(n, 2, 2),
-        engine="arkit",
+        engine=ARKIT,
         ratios_estimated=True,
         **fields,
     )
+
+
+def _that_reads(values: Floats) -> Floats:
+    """(n,k) outputs of the way back, of which the forward map reads the known ones of channels (n,52)."""
+    maps, back = table(), inverse()
+    made = back.neutral + values @ back.effects
+    columns = np.array([back.outputs.index(name) for name in maps.inputs])
+    ratios = np.array([name in _RATIOS for name in maps.inputs])
+    coefficients, known = maps.coefficients[maps.known], maps.known
+    made[:, columns] = reading_as(
+        made[:, columns],
+        values[:, known],
+        coefficients,
+        maps.bias[known] - coefficients @ maps.neutral,
+        back.spread[columns],
+        np.where(ratios, 0.0, -np.inf),
+    )
+    return made

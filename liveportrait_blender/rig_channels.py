@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HEAD_ANGLES = {"headPitch": "ROT_X", "headYaw": "ROT_Y", "headRoll": "ROT_Z"}
 CALM = 0.1  # share of the frames, the calmest, whose mean is the neutral face
 FRAMES_FOR_NEUTRAL = 10
+ARKIT = "arkit"  # the engine of motions that were made of channels, of an average face
 # The table names an eye as LivePortrait does: "left" is the image's, which is the subject's right.
 RATIO_CHANNELS = {
     "eye_ratio_left": "eye_ratio_right",
@@ -86,11 +87,11 @@ def values(motion: Motion, neutral: Mapping[str, float]) -> np.ndarray:
 
 def neutral_inputs(motion: Motion | None) -> dict[str, float]:
     """The inputs of a face that does nothing: the mean of the motion's calmest tenth, the frame of a motion
-    of one, and an average face's for a motion too short to tell, or none."""
+    of one, and an average face's for a motion too short to tell, one that was made of channels, or none."""
     import numpy as np
 
     average = table()["neutral"]
-    if motion is None or 1 < len(motion) < FRAMES_FOR_NEUTRAL:
+    if motion is None or motion.engine == ARKIT or 1 < len(motion) < FRAMES_FOR_NEUTRAL:
         return dict(average)
     activity = values(motion, average).sum(axis=1)
     calm = np.argsort(activity, kind="stable")[: max(1, round(CALM * len(motion)))]

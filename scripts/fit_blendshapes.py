@@ -118,16 +118,17 @@ def table(fitted: Map, found: Correlations, why: Sequence[str]) -> str:
     )
 
 
-def inverse_table(matrix: np.ndarray, neutral: np.ndarray) -> str:
+def inverse_table(matrix: np.ndarray, neutral: np.ndarray, spread: np.ndarray) -> str:
     """The way back as JSON text, a line an output."""
     rows = []
     for j, name in enumerate(inverse.OUTPUTS):
         effects = {CHANNELS[i]: _round(matrix[i, j]) for i in np.flatnonzero(matrix[:, j])}
-        rest = _round(neutral[j]) if j < len(neutral) else 0.0
-        rows.append("  " + json.dumps({"name": name, "neutral": rest, "effects": effects}))
+        rest, moves = (_round(neutral[j]), _round(spread[j])) if j < len(neutral) else (0.0, 0.0)
+        rows.append("  " + json.dumps({"name": name, "neutral": rest, "spread": moves, "effects": effects}))
     about = (
         "output = neutral + sum of effect * ARKit channel (0 to 1). kp_NN.axis is delta of that implicit "
         "keypoint, what is not named is 0; gaze is in eye widths, from a face that looks straight ahead. "
+        "spread is how far an output usually moves within a clip, 0 for gaze. "
         "Indices left and right are image sides, channel names the subject's. "
         "Written by scripts/fit_blendshapes.py."
     )
@@ -136,33 +137,41 @@ def inverse_table(matrix: np.ndarray, neutral: np.ndarray) -> str:
 
 
 def print_inverse(samples: Sequence[Sample], channels: Sequence[int]) -> None:
-    """On clips left out: the share of delta's movement that the scores bring back, and how well the channels
-    read from that agree with the scores they were made from."""
+    """On clips left out: the share of delta's movement that the scores bring back, how well the channels read
+    from that agree with the scores they were made from, and how far the clip's own channels are from
+    themselves when they have gone back and are read again (mean, most)."""
     live = slice(0, len(inverse.INPUTS) - 3)
-    print("| back, clip left out | delta explained, liveportrait | mesh | channels come back, r |")
-    print("|---|---|---|---|")
+    print("| back, clip left out | delta explained, liveportrait | mesh | channels come back, r | own |")
+    print("|---|---|---|---|---|")
     for clip in sorted({s.clip for s in samples}):
         others = [s for s in samples if s.clip != clip]
         fitted = forward.fit(others, channels)
-        matrix = inverse.fit(others, fitted.coefficients)
+        matrix, spread = inverse.fit(others, fitted.coefficients), forward.spread_of(others)
         cells = {"liveportrait": "", "mesh": ""}
         again: list[float] = []
+        own = np.zeros((1, 1))
         for s in samples:
             if s.clip != clip or s.mirrored:
                 continue
-            scores = s.scores / inverse.full_scores()
-            made = (scores - s.rest / inverse.full_scores()) @ matrix[:, : len(inverse.INPUTS)]
+            scores = np.clip(s.scores / inverse.full_scores(), 0.0, 1.0)
+            made = inverse.back(scores, matrix, fitted, spread)
             truth = s.x[:, live] - s.x[:, live].mean(axis=0)
             error = made[:, live] - made[:, live].mean(axis=0) - truth
             cells[s.engine] = f"{1 - (error**2).sum() / (truth**2).sum():.2f}"
-            values = fitted.values(made, np.zeros(len(inverse.INPUTS)))
             if s.engine == "mesh":
+                values = fitted.values(made, fitted.neutral)
                 again = [
                     float(np.corrcoef(values[:, c], scores[:, c])[0, 1])
                     for c in channels
                     if s.moves(c) and values[:, c].std() > 1e-6
                 ]
-        print(f"| {clip} | {cells['liveportrait']} | {cells['mesh']} | {np.mean(again):.2f} |")
+                values = fitted.values(s.x, fitted.own_neutral(s.x))
+                twice = fitted.values(inverse.back(values, matrix, fitted, spread), fitted.neutral)
+                own = np.abs(twice - values)[:, channels]
+        print(
+            f"| {clip} | {cells['liveportrait']} | {cells['mesh']} | {np.mean(again):.2f} "
+            f"| {own.mean():.3f} ({own.max():.2f}) |"
+        )
 
 
 def _round(value: float) -> float:
@@ -211,7 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(found)
     fitted = forward.fit(samples, known)
     text = table(fitted, found, why)
-    back = inverse_table(inverse.fit(samples, fitted.coefficients), fitted.neutral)
+    back = inverse_table(
+        inverse.fit(samples, fitted.coefficients), fitted.neutral, forward.spread_of(samples)
+    )
     for folder in FOLDERS:
         (folder / "blendshapes.json").write_text(text, encoding="utf-8")
         (folder / "blendshapes_inverse.json").write_text(back, encoding="utf-8")

@@ -8,7 +8,7 @@ import bpy
 from bpy.types import Operator
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from .. import channel_samples, curve_file, motion_file, performance, rig_channels, runtime
+from .. import channel_samples, curve_file, motion_file, performance, runtime
 from ..names import UserError
 from .performance import HIDDEN, Converting, has_rig
 
@@ -94,11 +94,7 @@ class LIVEPORTRAIT_OT_import_curves(Converting, ImportHelper, Operator):
         first = float(self.start_frame if given else context.scene.frame_current)
         motion = motion_file.read(path or bpy.path.abspath(self.filepath))
         name = self.name or Path(self.filepath).stem
-        rig = performance.perform_motion(context, motion, name, first, rig=rig)
-        # The face that does nothing is the average one that the recording was given, not its calmest frames.
-        average = rig_channels.neutral_inputs(None)
-        rig_channels.remember_neutral(rig, average)
-        rig_channels.set_neutral(rig, average)
+        performance.perform_motion(context, motion, name, first, rig=rig)
         self.report({"INFO"}, f'"{name}": {len(motion)} frames at {float(motion.fps):.5g} a second')
 
 

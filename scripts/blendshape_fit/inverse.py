@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from backend.blendshape_names import CHANNELS
-from scripts.blendshape_fit.forward import FULL, INPUTS, RELEASED, Sample, spread_of
+from backend.blendshapes_return import reading_as
+from scripts.blendshape_fit.forward import FULL, INPUTS, RELEASED, Map, Sample, spread_of
 
 GAZE = ("gaze_left_x", "gaze_left_y", "gaze_right_x", "gaze_right_y")
 OUTPUTS = (*INPUTS, *GAZE)
@@ -58,3 +59,17 @@ def fit(samples: Sequence[Sample], forward: np.ndarray) -> np.ndarray:
     matrix[~moved] = 0.0
     gaze = np.linalg.solve(gaze_normal + 0.01 * np.eye(len(CHANNELS)), gaze_right)
     return np.column_stack([matrix * spread, np.where(np.abs(gaze) < 0.005, 0.0, gaze)])
+
+
+def back(values: np.ndarray, matrix: np.ndarray, fitted: Map, spread: np.ndarray) -> np.ndarray:
+    """(n, len(INPUTS)) of channels (n,52), as backend.blendshapes goes back with these maps."""
+    known = fitted.coefficients.any(axis=1)
+    coefficients = fitted.coefficients[known]
+    return reading_as(
+        fitted.neutral + values @ matrix[:, : len(INPUTS)],
+        values[:, known],
+        coefficients,
+        -coefficients @ fitted.neutral,
+        spread,
+        np.where([name.startswith("kp_") for name in INPUTS], -np.inf, 0.0),
+    )

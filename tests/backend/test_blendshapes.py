@@ -166,6 +166,42 @@ def test_channels_come_back_from_the_motion_made_of_them() -> None:
     assert blink_right[INDEX["eyeBlinkRight"]] > 2 * blink_right[INDEX["eyeBlinkLeft"]]
 
 
+@pytest.mark.parametrize("name", ["smile", "surprise", "talk", "wink", "nod"])
+def test_what_was_read_of_a_motion_is_read_again_from_the_motion_made_of_it(name: str) -> None:
+    values = channels(load_library(name))
+    again = channels(motion_of(values))  # of a motion made of channels, neutral is the average face
+    error = np.abs(again - values)
+    assert error.mean() < 0.006 and error.max() < 0.15
+    # What is large comes back as large.
+    for channel in np.flatnonzero(values.max(axis=0) > 0.5):
+        large = values[:, channel] > 0.5
+        assert again[large, channel].mean() > 0.8 * values[large, channel].mean(), CHANNELS[channel]
+
+
+def test_channels_that_no_face_has_at_once_leave_the_keypoints_where_faces_have_them() -> None:
+    values = np.random.default_rng(5).random((200, 52)).astype(np.float32)
+    made = motion_of(values).expression
+    spread = dict(zip(inverse().outputs, inverse().spread, strict=True))
+    moved = [
+        np.abs(made[:, int(name[3:5]), "xyz".index(name[-1])] - neutral).max() / spread[name]
+        for name, neutral in zip(inverse().outputs, inverse().neutral, strict=True)
+        if name.startswith("kp_")
+    ]
+    assert max(moved) < 15.0
+    assert np.isfinite(made).all() and (motion_of(values).eye_ratio >= 0.0).all()
+
+
+def test_a_smooth_recording_becomes_a_smooth_performance() -> None:
+    """Also where channels meet their limits, and where trust goes over into doubt."""
+    values = np.zeros((401, 52), np.float32)
+    ramp = np.linspace(0.0, 1.0, 401)
+    for name in ("mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft", "jawOpen", "browOuterUpLeft"):
+        values[:, INDEX[name]] = ramp
+    values[:, INDEX["mouthPucker"]] = 1.0 - ramp
+    steps = np.abs(np.diff(motion_of(values).expression.reshape(401, 63), axis=0))
+    assert steps.sum(axis=0).max() > 0.05 and steps.max() < 0.001
+
+
 def test_channels_become_ratios_and_gaze_of_the_right_side() -> None:
     values = np.zeros((5, 52), np.float32)
     values[1, INDEX["eyeBlinkRight"]] = 1.0

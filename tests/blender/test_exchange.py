@@ -123,9 +123,9 @@ def test_a_recording_becomes_a_performance(working: Any, tmp_path: Path, suffix:
     frames = keypoint_rig_frames(made)
     assert frames[0] == 11 and len(frames) == len(before)
     after = channel_samples.sample(made, frames)
-    for name in ("mouthSmileLeft", "mouthSmileRight"):
-        assert np.corrcoef(before.values[name], after.values[name])[0, 1] > 0.95
-        assert after.values[name].max() > 0.5 * before.values[name].max()  # the way back draws in
+    for name in rig_channels.names():
+        np.testing.assert_allclose(after.values[name], before.values[name], atol=0.07, err_msg=name)
+    assert after.values["mouthSmileLeft"].max() > 0.9 * before.values["mouthSmileLeft"].max() > 0.5
     assert rig_channels.neutral_of(made) == pytest.approx(rig_channels.neutral_inputs(None))
 
 
