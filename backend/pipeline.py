@@ -20,6 +20,7 @@ from backend.capture import Cancel, capture_stream, check_cancel
 from backend.driving import Driving, at_rest, fingerprint, fingerprint_of, open_driving, select_frames
 from backend.engines import Choice, Engine, choose
 from backend.errors import Cancelled, InputError
+from backend.large_pictures import cost_of
 from backend.live import live
 from backend.motion import Motion
 from backend.motion_files import save_motion
@@ -127,6 +128,9 @@ def animate(
     parts = _parts(driving, faces or {}, options, progress)
     check_source(source_path)
     summary = _summary(choice, source_path, parts, options)
+    if note := cost_of(source_path, options, output.suffix.lower() != ".mp4"):
+        progress.warn(note)
+        summary.warnings.append(note)
     first, done = result.resume(summary.job) if resume else (0, False)
     if done:
         progress.warn(f"{output} is complete already")
