@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from backend.cropping import SourceCrop
-from backend.engines.plate import fill
+from backend.engines.filling import fill
 from backend.options import Options
 
 Window = tuple[int, int, int, int]

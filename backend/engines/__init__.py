@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..models import FoundModels, find
 from ..motion import Motion
 from ..networks.onnx_files import FOLDER as ONNX_FOLDER
 from ..options import Options
+from ..paste import PastePlan
 
 
 class Engine(Protocol):
@@ -67,6 +68,22 @@ class Engine(Protocol):
         """x_s (n or 1,21,3), x_d (n,21,3) -> pictures (n,h,w,3) uint8 RGB."""
 
 
+class PastingEngine(Engine, Protocol):
+    """An engine that can paste back where it draws."""
+
+    pastes_back: bool
+
+    def render_pasted(
+        self, appearance: Any, source: np.ndarray, driving: np.ndarray, plan: PastePlan
+    ) -> np.ndarray:
+        """As render, but the plan's region with each picture in it: (n,h,w,3), as the plan's picture is."""
+
+
+def pasting(engine: Engine) -> PastingEngine | None:
+    """The engine, if pasting back where it draws is worth it."""
+    return cast(PastingEngine, engine) if getattr(engine, "pastes_back", False) else None
+
+
 @dataclass(frozen=True)
 class Choice:
     engine: Engine
@@ -85,9 +102,7 @@ def choose(options: Options) -> Choice:
 
             try:
                 folder = found.folder / ONNX_FOLDER
-                engine = NeuralEngine(
-                    found.files, found.device, runtime=options.runtime, onnx_folder=folder
-                )
+                engine = NeuralEngine(found.files, found.device, runtime=options.runtime, onnx_folder=folder)
                 if options.engine == "auto":  # whatever is wrong with it has to show before it is chosen
                     engine.load()
                 return Choice(engine, found.why)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from .curves import closed_curve, patch_round, polygon_alpha
+from .filling import fill
 from .mesh_topology import EyeRows
-from .plate import fill
 
 FEATHER = 0.020  # eye widths
 GAZE_LIMIT = (0.22, 0.16)  # eye widths, sideways and up or down

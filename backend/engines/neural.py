@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +17,13 @@ from torch import Tensor
 from backend.errors import EngineError, WeightsError
 from backend.fine_landmarks import BOTH, MESH, FineLandmarks
 from backend.motion import Motion
+from backend.networks.graphs import GraphedRenderer
 from backend.networks.loading import Networks, Runtime
 from backend.networks.motion import degrees
-from backend.networks.renderers import DeviceRenderer, Renderer, disagreement, to_levels, to_pictures
+from backend.networks.pasting import DevicePaster
+from backend.networks.renderers import Renderer, to_levels, to_pictures, tune
+from backend.networks.self_test import candidates, choose_form
+from backend.paste import PastePlan
 from backend.ratios import eye_ratio, lip_ratio
 from backend.rotations import rotation_from_euler
 from backend.templates import estimate_ratios
@@ -69,6 +73,20 @@ def fault_on(device: str) -> Iterator[None]:
         ) from error
 
 
+def host_memory(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Memory of the computer for numbers as `like` has them on its device; pinned for CUDA, which then writes
+    there by itself.
+    """
+    return torch.empty(shape, dtype=like.dtype, pin_memory=like.is_cuda)
+
+
+def known_crop() -> np.ndarray:
+    """A picture (256,256,3) uint8 with something in it everywhere, which a form of drawing is tested with."""
+    y, x = np.mgrid[:CROP, :CROP]
+    waves = [127 + 100 * np.sin(x / (9 + i) + y / (13 - i)) for i in range(3)]
+    return np.stack(waves, axis=-1).astype(np.uint8)
+
+
 @dataclass
 class NeuralAppearance:
     """A source: its feature volume (1,32,16,64,64), and what the renderer made of it for one x_s, whose bytes
@@ -95,21 +113,21 @@ class NeuralEngine:
         self,
         files: Mapping[str, Path],
         device: str = "cpu",
-        half: bool | None = None,
         *,
         runtime: Runtime = "torch",
         onnx_folder: Path | None = None,
     ) -> None:
         """files: the weights by the names of the catalogue; device: "cuda", "mps" or "cpu".
 
-        half: float16 for W and G, by default on CUDA. runtime, onnx_folder: see loading.Networks.
-        WeightsError for weights that cannot be used.
+        runtime, onnx_folder: see loading.Networks. WeightsError for weights that cannot be used.
         """
         self.device = device
-        self._half = device == "cuda" if half is None else half
+        self.precision = "float32"  # of drawing, which on a GPU is known after `load` or the first picture
         self._batch = BATCHES[device]
         self._notes: list[str] = []
         self._landmark_file = files.get("landmark")
+        self._paster: tuple[PastePlan, DevicePaster] | None = None
+        tune(device)
         with fault_on(device):
             self._networks = Networks(files, device, runtime, onnx_folder)
             self._mlps = self._networks.small
@@ -119,33 +137,33 @@ class NeuralEngine:
         """What the user should know about how this engine runs."""
         return "; ".join(dict.fromkeys([*self._notes, *self._networks.notes]))
 
+    @property
+    def pastes_back(self) -> bool:
+        """See PastingEngine."""
+        return self._networks.draws_on_device
+
     @cached_property
     def _renderer(self) -> Renderer:
-        exact = self._networks.renderer()
-        if not self._half or not isinstance(exact, DeviceRenderer):
-            return exact
-        half = self._networks.renderer(half=True)
-        if failed := self._check(half, exact):
-            self._notes.append(failed)
-            return exact
-        return half
+        if not self._networks.draws_on_device:
+            return self._networks.renderer()
+        crop = known_crop()
+        keypoints = self._on_device(self.measure(crop[None]).keypoints())
+        with torch.inference_mode():
+            form = choose_form(
+                self._networks.for_device(),
+                candidates(self.device),
+                self.encode(crop).volume,
+                keypoints,
+                GraphedRenderer if self.device == "cuda" else None,
+            )
+        self.precision = form.precision
+        self._notes.extend(form.notes)
+        return form.renderer
 
     def load(self) -> None:
         """Read all networks now and try them on the device. EngineError, WeightsError."""
         with fault_on(self.device):
             _ = self._networks.motion, self._networks.appearance, self._renderer
-
-    def _check(self, half: Renderer, exact: Renderer) -> str:
-        """Draw one known frame both ways; "" or why float32 is used."""
-        y, x = np.mgrid[:CROP, :CROP]
-        waves = np.stack([127 + 100 * np.sin(x / (9 + i) + y / (13 - i)) for i in range(3)], axis=-1)
-        crop = waves.astype(np.uint8)
-        source = self.measure(crop[None]).keypoints()
-        volume = self.encode(crop).volume
-        keypoints = self._on_device(source)
-        drawn = [one.draw(one.prepare(volume, keypoints), keypoints) for one in (half, exact)]
-        wrong = disagreement(*drawn)
-        return wrong and f"float32 is used, since half precision failed its test on this GPU: {wrong}"
 
     @property
     def landmark_count(self) -> int:
@@ -251,31 +269,61 @@ class NeuralEngine:
         A batch that the device's memory is too small for is halved. OutOfMemory when a single frame does not
         fit, EngineError for other faults of the device.
         """
-        source = np.broadcast_to(np.asarray(source, np.float32), np.shape(driving))
-        frames = []
-        at = 0
-        while at < len(driving):
-            alike = (source[at : at + self._batch] == source[at]).all(axis=(1, 2))
-            stop = at + (int(alike.argmin()) if not alike.all() else len(alike))
-            try:
-                with torch.inference_mode(), fault_on(self.device):
-                    frames.append(self._draw(appearance, source[at], driving[at:stop]))
-                at = stop
-            except OutOfMemory:
-                if stop - at == 1:
-                    raise
-                self._batch = (stop - at) // 2
-                self._free_cache()
-        return np.concatenate(frames)
+        return self._batches(appearance, source, driving, lambda levels: levels)
 
-    def _draw(self, appearance: NeuralAppearance, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
-        """x_s (21,3), x_d (b,21,3) -> (b,512,512,3) uint8."""
+    def render_pasted(
+        self, appearance: NeuralAppearance, source: np.ndarray, driving: np.ndarray, plan: PastePlan
+    ) -> np.ndarray:
+        """See PastingEngine, and render for faults."""
+
+        def paste(levels: Tensor) -> Tensor:
+            if self._paster is None or self._paster[0] is not plan:
+                self._paster = plan, DevicePaster(plan, levels.shape[1], self.device)
+            return self._paster[1](levels)
+
+        return self._batches(appearance, source, driving, paste)
+
+    def _batches(
+        self,
+        appearance: NeuralAppearance,
+        source: np.ndarray,
+        driving: np.ndarray,
+        finish: Callable[[Tensor], Tensor],
+    ) -> np.ndarray:
+        """Draw all, a batch at a time, `finish` each on the device and bring it back beside the next one's
+        drawing.
+        """
+        source = np.broadcast_to(np.asarray(source, np.float32), np.shape(driving))
+        frames: Tensor | None = None
+        at = 0
+        with torch.inference_mode(), fault_on(self.device):
+            while at < len(driving):
+                alike = (source[at : at + self._batch] == source[at]).all(axis=(1, 2))
+                stop = at + (int(alike.argmin()) if not alike.all() else len(alike))
+                try:
+                    with fault_on(self.device):
+                        drawn = finish(self._draw(appearance, source[at], driving[at:stop]))
+                        if frames is None:
+                            frames = host_memory((len(driving), *drawn.shape[1:]), drawn)
+                        frames[at:stop].copy_(drawn, non_blocking=self.device == "cuda")
+                    at = stop
+                except OutOfMemory:
+                    if stop - at == 1:
+                        raise
+                    self._batch = (stop - at) // 2
+                    self._free_cache()
+            if self.device == "cuda":
+                torch.cuda.current_stream().synchronize()
+        assert frames is not None, "there is at least one frame"
+        return frames.numpy()
+
+    def _draw(self, appearance: NeuralAppearance, source: np.ndarray, driving: np.ndarray) -> Tensor:
+        """x_s (21,3), x_d (b,21,3) -> (b,512,512,3) uint8 on the device."""
         key = source.tobytes()
         if appearance.source != key:
             appearance.state = self._renderer.prepare(appearance.volume, self._on_device(source[None]))
             appearance.source = key
-        pictures = self._renderer.draw(appearance.state, self._on_device(driving))
-        return to_levels(pictures).cpu().numpy()
+        return to_levels(self._renderer.draw(appearance.state, self._on_device(driving)))
 
     def _free_cache(self) -> None:
         """Give back memory that PyTorch keeps for later."""
@@ -287,4 +335,7 @@ class NeuralEngine:
     def _on_device(self, array: np.ndarray) -> Tensor:
         """A copy: float32, or uint8 as it is."""
         kind = np.uint8 if array.dtype == np.uint8 else np.float32
-        return torch.from_numpy(np.array(array, kind)).to(self.device)
+        copy = torch.from_numpy(np.array(array, kind))
+        if self.device != "cuda":
+            return copy.to(self.device)
+        return copy.pin_memory().to(self.device, non_blocking=True)

@@ -11,33 +11,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .filling import fill
+from .grain import grain_of
+
 FILLED = 0.10  # mask above which the plate is filled in
-PLATE_SIDE = 384  # pixels: the filling is smooth, so it is made small
+PLATE_SIDE = 384  # pixels: the filling is smooth but for its grain, so it is made small
 EDGE = 0.07  # eye units within which the mask's edge is pulled on to the picture's
 SMOOTHNESS = 1e-3  # of the guided filter: variance of brightness that counts as an edge
 MARGIN = 0.05  # eye units beyond the mask up to which the plate is filled in
 HALO = 0.04  # eye units of background that move along with the person
+GRAIN = (2.0, 0.04)  # what is finer than so many pixels or eye units is grain
 SEAM = (0.15, 0.45)  # mask between which a pixel goes from plate to person
 REACH = 0.2  # share of the head's motion from which a place can be uncovered
-
-
-def fill(picture: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Fill picture (h,w,3) uint8 where unknown (h,w) bool by push-pull: averages of the known, coarser with
-    distance.
-    """
-    colours: list[np.ndarray] = [picture.astype(np.float32)]
-    weights: list[np.ndarray] = [(~unknown).astype(np.float32)]
-    colours[0] *= weights[0][..., None]
-    while min(weights[-1].shape) > 2 and (weights[-1] <= 0).any():
-        size = ((weights[-1].shape[1] + 1) // 2, (weights[-1].shape[0] + 1) // 2)
-        colours.append(cv2.resize(colours[-1], size, interpolation=cv2.INTER_AREA))
-        weights.append(cv2.resize(weights[-1], size, interpolation=cv2.INTER_AREA))
-    coarse = colours[-1] / np.maximum(weights[-1], 1e-6)[..., None]
-    for colour, weight in zip(colours[-2::-1], weights[-2::-1]):
-        finer = cv2.resize(coarse, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        trust = np.clip(weight * 2.0, 0.0, 1.0)[..., None]
-        coarse = colour / np.maximum(weight, 1e-6)[..., None] * trust + finer * (1.0 - trust)
-    return np.where(unknown[..., None], np.clip(coarse + 0.5, 0, 255).astype(np.uint8), picture)
 
 
 def snap(mask: np.ndarray, picture: np.ndarray, radius: int) -> np.ndarray:
@@ -82,6 +67,9 @@ def make_plate(
     unknown = grown((known > FILLED).astype(np.uint8), MARGIN)
     weight = cv2.resize(unknown.astype(np.float32), full, interpolation=cv2.INTER_LINEAR)
     smooth = cv2.resize(fill(small, unknown > 0), full, interpolation=cv2.INTER_LINEAR)
+    grain = grain_of(region, weight <= 0.0, max(GRAIN[0], GRAIN[1] * unit))
+    if grain is not None:
+        smooth = np.clip(smooth + grain + 0.5, 0, 255).astype(np.uint8)
     plate = cv2.blendLinear(smooth, region, weight, 1.0 - weight)
 
     low, high = SEAM

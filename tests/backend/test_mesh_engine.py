@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from backend.engines.filling import fill
 from backend.engines.mesh import MeshEngine
 from backend.engines.mesh_maps import eye_openings, lip_opening
 from backend.engines.mesh_mouth import PATCH_SIZE
 from backend.engines.mesh_source import MeshAppearance
 from backend.engines.mesh_topology import topology
-from backend.engines.plate import fill
 from backend.faces import find_faces
 from backend.motion import Motion
 from backend.rotations import rotation_from_euler
