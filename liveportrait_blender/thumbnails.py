@@ -17,6 +17,8 @@ from typing import Any
 import bpy
 import bpy.utils.previews
 
+from . import picture_size
+
 CLIPS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".ogv"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 LOOK_AGAIN = 3.0  # seconds after which a file that was drawn is looked at again
@@ -28,13 +30,16 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Entry:
-    """What was found at a path: whether it is there, when that was last seen, its icon (0: none)."""
+    """What was found at a path: whether it is there, when that was last seen, its icon (0: none), its size in
+    pixels where it is a picture.
+    """
 
     there: bool = True
     seen: float = 0.0
     stamp: tuple[int, int] = (0, 0)
     icon: int = 0
     key: str = ""
+    size: tuple[int, int] = (0, 0)
 
 
 _entries: dict[str, Entry] = {}
@@ -52,6 +57,11 @@ def icon(path: str) -> int:
 def missing(path: str) -> bool:
     """Whether a file was found to be missing. For draw: opens nothing."""
     return bool(path) and not _ask(path).there
+
+
+def size(path: str) -> tuple[int, int]:
+    """Width and height of a picture's file, (0, 0) while they are not known. For draw: opens nothing."""
+    return _ask(path).size if path else (0, 0)
 
 
 def icon_of_image(image: Any) -> int:
@@ -123,7 +133,7 @@ def _on_time() -> None:
 def _look_at(name: str) -> bool:
     global _count
     entry = _entries.setdefault(name, Entry())
-    before = (entry.there, entry.icon)
+    before = (entry.there, entry.icon, entry.size)
     path = Path(name)
     try:
         status = path.stat()
@@ -138,8 +148,9 @@ def _look_at(name: str) -> bool:
             _count += 1
             entry.stamp, entry.key = stamp, f"file {_count}"
             entry.icon = _load(entry.key, path)
+            entry.size = _size_of(path)
     entry.seen = time.monotonic()
-    return before != (entry.there, entry.icon)
+    return before != (entry.there, entry.icon, entry.size)
 
 
 def _load(key: str, path: Path) -> int:
@@ -151,6 +162,15 @@ def _load(key: str, path: Path) -> int:
     except (RuntimeError, KeyError, OSError):
         log.debug("No thumbnail of %s", path, exc_info=True)
         return 0
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    if path.suffix.lower() not in PICTURES:
+        return (0, 0)
+    try:
+        return picture_size.size_of(path)
+    except OSError:
+        return (0, 0)
 
 
 def _make_preview(name: str) -> bool:

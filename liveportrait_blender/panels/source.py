@@ -5,7 +5,7 @@ from typing import Any
 
 from bpy.types import Panel
 
-from .. import inputs, thumbnails
+from .. import inputs, picture_size, thumbnails
 from . import faces
 from .layout import Subpanel, blocked
 
@@ -38,11 +38,15 @@ def _file(layout: Any, context: Any, settings: Any) -> None:
         blocked(layout, context, "The file of the portrait is not there", "liveportrait.open_source")
     else:
         picture(layout, thumbnails.icon(settings.source_path))
+        cost(layout, context, settings, thumbnails.size(settings.source_path))
 
 
-def _image(layout: Any, _context: Any, settings: Any) -> None:
+def _image(layout: Any, context: Any, settings: Any) -> None:
     layout.template_ID(settings, "source_image", open="image.open")
     picture(layout, thumbnails.icon_of_image(settings.source_image))
+    image = settings.source_image
+    if image is not None and image.has_data:  # else its size would be read from the disk
+        cost(layout, context, settings, tuple(image.size))
 
 
 def _object(layout: Any, context: Any, _settings: Any) -> None:
@@ -59,6 +63,13 @@ def _object(layout: Any, context: Any, _settings: Any) -> None:
 def _clipboard(layout: Any, context: Any, _settings: Any) -> None:
     blocked(layout, context, "Copy a picture; it is read when the work starts")
     layout.operator("liveportrait.paste_source", text="Paste It Now", icon="PASTEDOWN")
+
+
+def cost(layout: Any, context: Any, settings: Any, size: tuple[int, int]) -> None:
+    """What a very large picture costs, before the work begins."""
+    told = picture_size.cost_of(*size)
+    if told and settings.options.paste_back:
+        blocked(layout, context, told)
 
 
 def picture(layout: Any, icon: int) -> None:

@@ -157,6 +157,22 @@ def test_drawing_changes_nothing(settings: Any) -> None:
     assert before == (settings.options.as_options(), settings.controls.as_controls(), settings.source_kind)
 
 
+def test_a_very_large_portrait_is_said_to_cost(settings: Any, tmp_path: Path) -> None:
+    from liveportrait_blender import thumbnails
+
+    path = tmp_path / "poster.png"
+    head = struct.pack(">I4sIIBBBBB", 13, b"IHDR", 12000, 9000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head)
+    settings.source_path = str(path)
+    assert "pixels" not in panel("source").text  # draw opens nothing
+    thumbnails._wanted.add(str(path))
+    assert thumbnails.look()
+    drawn = panel("source").text
+    assert "12000 x 9000 pixels" in drawn and "2.9 GB of memory" in drawn
+    settings.options.paste_back = False
+    assert "12000" not in panel("source").text
+
+
 def one_face(number: int) -> dict[str, int]:
     return {"number": number, "x": 0, "y": 0, "width": 9, "height": 9, "size": 9}
 
