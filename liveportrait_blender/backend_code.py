@@ -129,3 +129,12 @@ def remove_others(folder: Path, keep: Path | None) -> list[Path]:
             remove_inside(folder, place)
             gone.append(place)
     return gone
+
+
+def where_it_lies(code: Path) -> dict[str, str]:
+    """The variables with which Python runs the code of `code` from another folder and leaves it as it is.
+
+    For short commands, which need no copy: Windows neither moves nor removes a folder that a process is in,
+    and Blender may want to replace the extension meanwhile.
+    """
+    return {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .backend_code import where_it_lies
 from .supervisor import Launch, apart, clean_environment
 
 # Before a backend has told: the released files that the neural engine needs, and their optional sixth.
@@ -114,8 +116,8 @@ class Verifying:
         try:
             self._child = subprocess.Popen(
                 line,
-                cwd=self.launch.code,
-                env=clean_environment(PYTHONDONTWRITEBYTECODE="1"),
+                cwd=tempfile.gettempdir(),
+                env=clean_environment(**where_it_lies(self.launch.code)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

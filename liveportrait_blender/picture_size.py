@@ -36,8 +36,8 @@ def cost_of(width: int, height: int) -> str:
     if pixels <= LARGE:
         return ""
     return (
-        f"{width} x {height} pixels: every frame is as large, about {pixels * DISK / 1e6:.0f} MB on the disk, and "
-        f"the work takes {pixels * MEMORY / 1e9:.1f} GB of memory. Scale the picture down first if you "
+        f"{width} x {height} pixels: every frame is as large, about {pixels * DISK / 1e6:.0f} MB on disk, "
+        f"and the work takes {pixels * MEMORY / 1e9:.1f} GB of memory. Scale the picture down first if you "
         "need less, or turn Paste Back off"
     )
 

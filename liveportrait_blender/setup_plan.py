@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .backend_code import where_it_lies
 from .pythons import Python, spoken_versions
 
 FETCHED = "3.11"  # the Python that uv fetches where there is none
@@ -124,7 +125,6 @@ class Step:
     share: float
     environment: Mapping[str, str] = field(default_factory=dict)
     expects: int = 0
-    cwd: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,7 @@ def make_plan(request: Request) -> Plan:
         "Trying it",
         (str(inside), "-m", "backend", "doctor", "--json"),
         4,
-        {"PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=request.code,
+        where_it_lies(request.code),
     )
     return Plan((*steps, check), places.building, inside, pins, uses_uv)
 

@@ -285,7 +285,7 @@ class Runner:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                cwd=step.cwd or self.job.folder,
+                cwd=self.job.folder,
                 env=_variables(step.environment),
                 **apart(),
             )

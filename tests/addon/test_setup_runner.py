@@ -68,7 +68,8 @@ def test_the_commands_run_as_planned(stand_in: Path, monkeypatch: pytest.MonkeyP
     folder = stand_in.parent / "user"
     assert create[1] == ["-I", "-m", "venv", str(folder / "environment.part")]
     assert install[1][3:5] == ["install", "--no-deps"] and install[0] == "python"
-    assert check[1] == ["-m", "backend", "doctor", "--json"] and check[3] == str(ROOT)
+    assert check[1] == ["-m", "backend", "doctor", "--json"] and check[2]["PYTHONPATH"] == str(ROOT)
+    assert all(call[3] == str(folder) for call in (create, install, check))  # never in the extension
     for _, _, variables, _ in calls(stand_in):
         assert "/elsewhere" not in variables.values()
     found = environments.look(folder)
@@ -263,6 +264,22 @@ def test_read_only_files_go_too(tmp_path: Path) -> None:
     inner.chmod(0o500)
     own_files.remove_inside(tmp_path / "user", tmp_path / "user" / "tools")
     assert not (tmp_path / "user" / "tools").exists()
+
+
+def test_models_are_checked_from_a_folder_that_nobody_minds(tmp_path: Path) -> None:
+    """Windows could not replace an extension that a process is in."""
+    program = tmp_path / "extension" / "backend"
+    program.mkdir(parents=True)
+    (program / "__init__.py").touch()
+    (program / "__main__.py").write_text(
+        "import json, os\nprint(json.dumps({'folder': os.getcwd(), 'files': []}))"
+    )
+    launch = Launch(Path(sys.executable), program.parent, tmp_path / "cache", tmp_path / "log")
+    checking = Verifying(launch)
+    checking.start()
+    assert checking.wait(30.0) and checking.listing is not None, checking.error
+    assert not Path(checking.listing.folder).is_relative_to(program.parent)
+    assert sorted(path.name for path in program.iterdir()) == ["__init__.py", "__main__.py"]
 
 
 @pytest.mark.parametrize("said", ["[]", "3", "null", "rubbish", "", '{"files": [3]}'])
