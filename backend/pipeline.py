@@ -43,7 +43,7 @@ from backend.results import (
 )
 from backend.scenes import Part, measured_elsewhere, sound_of, stage_scene
 from backend.source import Canvas, Source, check_source, open_source
-from backend.staging import Staged
+from backend.staging import Staged, face_in_frames
 from backend.takes import lost_faces
 
 __all__ = ["animate", "capture", "capture_to_file", "live", "render"]
@@ -244,6 +244,7 @@ def _staged(
         canvas.alpha,
         canvas.bits,
         first,
+        face_in_frames(source.motion, source.crop, source.pastes(options), source.output_size(options)),
     )
 
 
@@ -316,6 +317,7 @@ def _write(result: Result, summary: Summary, staged: Staged, engine: Engine, pro
     motions, warnings = staged.motions(), [*staged.warnings(), *([note] if note else [])]
     summary.valid_frames = int(np.count_nonzero(next(iter(motions.values())).valid))
     summary.warnings.extend(warnings)
+    summary.face = staged.face
     result.complete(summary, motions)
     for warning in warnings:
         progress.warn(warning)

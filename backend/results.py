@@ -53,6 +53,7 @@ class Summary:
     valid_frames: int = 0
     warnings: list[str] = field(default_factory=list)
     complete: bool = False
+    face: Mapping[str, Any] | None = None  # staging.face_in_frames
 
     def take_over(self, told: Mapping[str, Any]) -> None:
         """Say of a result that is complete what its own result.json says."""
@@ -61,6 +62,7 @@ class Summary:
         self.size = (told["size"][0], told["size"][1])
         self.frames, self.valid_frames = told["frames"], told["valid_frames"]
         self.warnings, self.complete = list(told["warnings"]), True
+        self.face = told.get("face")  # not in results of before
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -77,6 +79,7 @@ class Summary:
             "frames": self.frames,
             "valid_frames": self.valid_frames,
             "size": list(self.size),
+            "face": None if self.face is None else dict(self.face),
             "options": options_as_json(self.options),
             "inputs": {role: dict(facts) for role, facts in self.inputs.items()},
             "warnings": list(dict.fromkeys(self.warnings)),

@@ -26,7 +26,7 @@ from backend.results import Result, Sound
 from backend.roles import Role, Roles, ease
 from backend.source import DEEP, RENDERED_CROP, Source, crop_alone, open_faces, with_first
 from backend.source_clip import SourceClip, open_clip
-from backend.staging import Staged
+from backend.staging import Staged, face_in_frames
 from backend.takes import Take, read_take
 from backend.territories import place_of
 from backend.timeline import frames_of
@@ -216,6 +216,7 @@ class _Still(_Scene):
             None if self._opacity is not None else self._picture.alpha,
             8 if self._deep is None else 16,
             first,
+            face_in_frames(motions[0], self._sources[0].crop, True, (width, height)),
         )
 
     def _frames(
@@ -284,6 +285,7 @@ class _Moving(_Scene):
             lambda: self._motions(parts, roles),
             lambda: self._warnings(takes) + clip.warnings + self._lost(parts),
             first=first,
+            face=face_in_frames(clip.faces[0].motion, clip.faces[0].crop_at(0), self._pastes, self._size),
         )
 
     def _lost(self, parts: Sequence[Part]) -> list[str]:

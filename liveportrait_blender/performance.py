@@ -24,6 +24,7 @@ from . import (
     results,
     rig_channels,
     rig_controls,
+    rig_placement,
     rig_render,
     rig_sampling,
     runtime,
@@ -177,8 +178,8 @@ def perform_motion(
 
 
 def rig_of_result(context: Any, image: Any) -> Any:
-    """A keypoint rig that performs what drove a result, with the expression controls that it was made with.
-    Raises UserError."""
+    """A keypoint rig that performs what drove a result, with the expression controls that it was made with,
+    on the face of its plane. Raises UserError."""
     path = recipes.motion_of(image)
     if path is None:
         raise UserError(
@@ -203,11 +204,12 @@ def rig_of_result(context: Any, image: Any) -> Any:
         if len(given) == len(motion) + 1:
             keypoint_rig.set_neutral(rig, given, len(motion))
             rig_controls.rest_from_neutral(rig)
+    rig_placement.put_on_face(rig, image, options.get("relative", True))
     return rig
 
 
 def rendered_from(scene: Any, image: Any) -> Any:
-    """The rig whose performance a result shows; None of a result of a clip. Raises UserError if it is gone."""
+    """The rig whose performance a result shows; None of a clip's. Raises UserError if it is gone."""
     if Path(image.liveportrait.driving).name != RENDERED:
         return None
     for rig in keypoint_rig.rigs(scene):

@@ -47,6 +47,8 @@ def test_a_folder_holds_the_frames_the_motion_and_the_result(talking: Path, astr
     assert told["engine"] == "mesh" and told["engine_why"] and told["device"] == "cpu"
     assert told["frames"] == told["valid_frames"] == FRAMES
     assert told["size"] == [512, 512]
+    column, row = np.array(told["face"]["placement"]) @ [*told["face"]["translation"], 1.0]
+    assert FACE[0].start < row < FACE[0].stop and FACE[1].start < column < FACE[1].stop
     assert told["fps_numerator"] == load_library("talk").fps_numerator
     assert told["options"]["frames"] == [0, FRAMES]
     assert told["inputs"]["source"]["sha256"] == hashlib.sha256(astronaut.read_bytes()).hexdigest()
