@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mouth layer: what shows between parted lips.
 
-Either the driver's own inner mouth (a patch per frame) or a modelled one: two dental arches, the upper
+Either the driver's own inner mouth (mouth_borrowed) or a modelled one: two dental arches, the upper
 fixed to the skull and the lower to the jaw, a tongue and a dark cavity, in the source's own light and colour.
 """
 
@@ -14,22 +14,32 @@ import cv2
 import numpy as np
 
 from .curves import closed_curve, patch_round, polygon_alpha
-from .mesh_topology import CHEEKS, INNER_LIP_CORNERS, LOWER_LIP_ROWS, UPPER_LIP_ROWS, topology
+from .mesh_topology import LOWER_LIP_ROWS, topology
+from .mouth_borrowed import PATCH_SIZE, borrowed, mouth_patch
+from .mouth_opening import (
+    ENAMEL_LIGHT,
+    LUMA,
+    WARMTH,
+    Opening,
+    cheek_colour,
+    colourfulness,
+    lip_shade,
+    luma,
+    opening_of,
+)
 
-PATCH_SIZE = (48, 64)  # rows, columns of a driver's mouth
-PATCH_LUMA = 110.0  # brightness of the driver's cheek after normalising
+__all__ = ["PATCH_SIZE", "MouthInterior", "draw_mouth", "make_mouth", "mouth_patch"]
+
 FEATHER = 0.012  # mouth widths
 APPEAR = (0.012, 0.045)  # inner gap / width over which the layer fades in
 # A source's own open mouth gives way from so many times its gap on, over so many more.
 OWN_STRETCH_BORROWED, OWN_STRETCH_MODELLED = (1.1, 0.5), (1.75, 0.15)
-INSET = 0.06  # of the inner mouth at each side that is left out of a patch: it is still lip
 # Anatomy in outer-eye distances (about 90 mm): mean adult dental arches.
 ARCH_HALF_WIDTH, ARCH_DEPTH, ARCH_ANGLE = 0.30, 0.30, 1.25
 UPPER_EDGE = 0.034  # upper biting edge below the line of closed lips
 UPPER_HEIGHT, SHOWN_TOOTH = 0.120, 0.10  # crown, and how much of it an open mouth shows
 LOWER_EDGE, LOWER_HEIGHT = -0.024, 0.105  # lower biting edge against the upper one, jaw shut; crown
 LOWER_SHOWN, UPPER_SHOWN = 0.040, 0.035  # of the crowns, past the lips
-ENAMEL_LIGHT = 0.6  # share of the lips' shading that enamel is spared
 TOOTH_WIDTHS = (8.6, 6.6, 7.6, 7.1, 6.8, 10.0)  # mm from the midline outwards
 LOWER_WIDTHS = (5.4, 6.0, 6.9, 7.0, 7.2, 11.0)
 
@@ -46,18 +56,6 @@ class MouthInterior:
     own_gap: float
     bite: np.ndarray
     unit: float
-
-
-def cheek_colour(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Median colour (3,) float of small squares on the cheeks."""
-    reach = max(1, round(0.05 * float(np.linalg.norm(landmarks[33, :2] - landmarks[263, :2]))))
-    samples = []
-    for index in CHEEKS:
-        x, y = landmarks[index, :2].astype(int)
-        square = picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
-        samples.append(square.reshape(-1, 3))
-    pixels = np.concatenate(samples)
-    return np.median(pixels, axis=0).astype(np.float64) if len(pixels) else np.array([180.0, 150.0, 130.0])
 
 
 def make_mouth(
@@ -78,11 +76,6 @@ def make_mouth(
     )
 
 
-def _colourfulness(skin: np.ndarray) -> float:
-    """0 for a grey picture, 1 from the saturation of a pale photograph on."""
-    return min(1.0, float(np.ptp(skin)) / max(float(skin.max()), 1.0) / 0.12)
-
-
 def _tooth_colour(region: np.ndarray, landmarks: np.ndarray, skin: np.ndarray, own_gap: float) -> np.ndarray:
     """(3,) the source's own teeth where its open mouth shows them, else enamel in the light of its skin."""
     modelled = np.minimum(0.60 * 1.16 * luma(skin) + 0.40 * 1.20 * skin, 246.0)
@@ -94,7 +87,7 @@ def _tooth_colour(region: np.ndarray, landmarks: np.ndarray, skin: np.ndarray, o
     pixels = region[mask > 0].astype(np.float64)
     if len(pixels) < 8:
         return modelled
-    light = pixels @ np.array([0.299, 0.587, 0.114])
+    light = pixels @ LUMA
     own = pixels[light >= np.percentile(light, 80)].mean(axis=0)
     bright = luma(own) > 0.75 * luma(skin)
     pale = np.ptp(own) / max(own.max(), 1.0) < 0.6 * np.ptp(skin) / max(skin.max(), 1.0) + 0.03
@@ -111,73 +104,6 @@ def _bite(shape: np.ndarray, unit: float) -> np.ndarray:
     edge = 0.5 * (upper + lower)
     edge[1] = upper[1] + gap + UPPER_EDGE * unit * closed
     return edge
-
-
-def luma(colour: np.ndarray) -> float:
-    return float(colour @ np.array([0.299, 0.587, 0.114]))
-
-
-@dataclass
-class _Opening:
-    """The inner lips in a frame along the mouth's own axes: x across from corner to corner, y down."""
-
-    centre: np.ndarray
-    ex: np.ndarray
-    ey: np.ndarray
-    width: float
-    across: np.ndarray
-    upper: np.ndarray
-    lower: np.ndarray
-
-    def local(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        away = points - self.centre
-        return away @ self.ex, away @ self.ey
-
-
-def _opening(points: np.ndarray) -> _Opening:
-    """points (478,2): landmarks in pixels."""
-    left, right = points[INNER_LIP_CORNERS[0]], points[INNER_LIP_CORNERS[1]]
-    width = float(np.linalg.norm(right - left)) or 1.0
-    ex = (right - left) / width
-    ey = np.array([-ex[1], ex[0]])
-    opening = _Opening(0.5 * (left + right), ex, ey, width, np.zeros(0), np.zeros(0), np.zeros(0))
-    rows = []
-    for row in (UPPER_LIP_ROWS[0], LOWER_LIP_ROWS[0]):
-        x, y = opening.local(points[[INNER_LIP_CORNERS[0], *row, INNER_LIP_CORNERS[1]]])
-        x = np.maximum.accumulate(x + np.arange(len(x)) * 1e-6)
-        rows.append((x, y))
-    across = np.linspace(-0.5 * width, 0.5 * width, 33)
-    opening.across = across
-    opening.upper = np.interp(across, *rows[0])
-    opening.lower = np.maximum(np.interp(across, *rows[1]), opening.upper)
-    return opening
-
-
-def mouth_patch(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The driver's inner mouth (48,64,3) uint8 out of a picture (h,w,3) with landmarks (478,2+) in its
-    pixels.
-
-    Straightened: columns run from corner to corner, rows from the upper to the lower inner lip; its light
-    is normalised by the driver's cheeks, so that a source can put on its own.
-    """
-    opening = _opening(landmarks[:, :2].astype(np.float64))
-    rows, columns = PATCH_SIZE
-    x = ((np.arange(columns) + 0.5) / columns - 0.5) * (1.0 - 2.0 * INSET) * opening.width
-    top, bottom = np.interp(x, opening.across, opening.upper), np.interp(x, opening.across, opening.lower)
-    y = top + (bottom - top) * (INSET + (1.0 - 2.0 * INSET) * (np.arange(rows) + 0.5) / rows)[:, None]
-    px = opening.centre[0] + x * opening.ex[0] + y * opening.ey[0] - 0.5
-    py = opening.centre[1] + x * opening.ex[1] + y * opening.ey[1] - 0.5
-    patch = cv2.remap(
-        picture,
-        px.astype(np.float32),
-        py.astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    cheek = np.maximum(cheek_colour(picture, landmarks), 8.0)
-    light = max(luma(cheek), 8.0)
-    gain = np.clip(PATCH_LUMA / light, 0.4, 4.0) * np.clip((light / cheek) ** 0.35, 0.6, 1.5)
-    return np.clip(patch * gain + 0.5, 0, 255).astype(np.uint8)
 
 
 @cache
@@ -247,7 +173,7 @@ def draw_mouth(
         show *= 1.0 - own * (1.0 - stretched)
     if show <= 0.0:
         return
-    opening = _opening(points)
+    opening = opening_of(points)
     feather = FEATHER * opening.width
     outline = points[loop]
     pad = int(np.ceil(3 * feather)) + 2
@@ -264,36 +190,15 @@ def draw_mouth(
     if patch is None:
         inside = _modelled(interior, opening, x, y, alpha, project, jaw, gap)
     else:
-        inside = _borrowed(interior, opening, x, y, patch)
+        inside = borrowed((interior.skin, interior.lip), opening, x, y, alpha, patch)
     view = frame[y0:y1, x0:x1]
     weight = (alpha * np.float32(show))[..., None]
     view[:] = np.clip(view + (inside - view) * weight + 0.5, 0, 255).astype(np.uint8)
 
 
-def _borrowed(
-    interior: MouthInterior, opening: _Opening, x: np.ndarray, y: np.ndarray, patch: np.ndarray
-) -> np.ndarray:
-    rows, columns = PATCH_SIZE
-    top, bottom = np.interp(x, opening.across, opening.upper), np.interp(x, opening.across, opening.lower)
-    u = (x / opening.width + 0.5) * columns - 0.5
-    v = (y - top) / np.maximum(bottom - top, 1e-3) * rows - 0.5
-    inside = cv2.remap(
-        patch, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    ).astype(np.float32)
-    skin = np.maximum(interior.skin, 8.0)
-    light = luma(skin)
-    gain = np.clip(light / PATCH_LUMA, 0.25, 1.8) * np.clip((skin / light) ** 0.35, 0.6, 1.5)
-    inside *= gain.astype(np.float32)
-    colourful = _colourfulness(skin)
-    if colourful < 1.0:  # a grey source gets a grey mouth
-        grey = inside @ np.array([0.299, 0.587, 0.114], np.float32)
-        inside = grey[..., None] + (inside - grey[..., None]) * np.float32(colourful)
-    return inside
-
-
 def _modelled(
     interior: MouthInterior,
-    opening: _Opening,
+    opening: Opening,
     x: np.ndarray,
     y: np.ndarray,
     alpha: np.ndarray,
@@ -303,8 +208,8 @@ def _modelled(
 ) -> np.ndarray:
     skin, lip = interior.skin, interior.lip
     light = luma(skin)
-    warmth = np.array([0.10, -0.06, -0.06]) * light * _colourfulness(skin)
-    cavity = np.maximum(0.15 * lip + 0.03 * skin + 0.35 * warmth, 0.0)
+    warmth = WARMTH * light * colourfulness(skin)
+    cavity = np.maximum(0.19 * lip + 0.03 * skin + 0.35 * warmth, 0.0)
     tongue = 0.56 * lip + 0.12 * skin + warmth
     tooth = interior.tooth
     gum = 0.62 * lip + 0.18 * skin + warmth
@@ -316,9 +221,9 @@ def _modelled(
     # the tongue lies behind the lower teeth and shows in a wide mouth
     level = np.interp(x, opening.across, opening.lower)
     shape = np.clip(
-        1.0 - (x / (0.78 * half)) ** 2 - ((level + 0.06 * opening.width - y) / (0.55 * depth)) ** 2, 0.0, 1.0
+        1.0 - (x / (0.78 * half)) ** 2 - ((level + 0.06 * opening.width - y) / (0.68 * depth)) ** 2, 0.0, 1.0
     )
-    bright = np.clip(shape * 2.2, 0.0, 1.0) * np.clip((gap - 0.18) / 0.25, 0.0, 1.0)
+    bright = np.clip(shape * 2.2, 0.0, 1.0) * np.clip((gap - 0.10) / 0.20, 0.0, 1.0)
     bright *= 1.0 - 0.18 * np.exp(-((x / (0.05 * opening.width)) ** 2))
     inside += (tongue.astype(np.float32) * (0.55 + 0.45 * shape[..., None]) - inside) * bright[
         ..., None
@@ -358,19 +263,13 @@ def _modelled(
         inside += (colour - inside) * opacity[..., None]
         enamel = np.maximum(enamel * (1.0 - opacity), opacity * (1.0 - gums))
 
-    # The lips shade what lies behind them, the more the further from the opening.
-    sigma = max(0.7, 0.05 * opening.width)
-    light_in = cv2.GaussianBlur(alpha, (0, 0), sigma)
-    top = np.interp(x, opening.across, opening.upper)
-    overhang = np.clip((y - top) / max(0.10 * opening.width, 1e-3), 0.0, 1.0)
-    corner = 1.0 - 0.55 * np.clip(np.abs(x) / half, 0, 1) ** 3
-    shading = (0.76 + 0.24 * np.clip(light_in, 0, 1)) * (0.80 + 0.20 * overhang) * corner
+    shading = lip_shade(opening, x, y, alpha)
     shading = 1.0 - (1.0 - shading) * (1.0 - ENAMEL_LIGHT * enamel)  # enamel shines out of the shadow
     inside *= shading[..., None].astype(np.float32)
     return inside
 
 
-def _kept_in_sight(is_upper: bool, opening: _Opening, edge_x: np.ndarray, edge_y: np.ndarray) -> float:
+def _kept_in_sight(is_upper: bool, opening: Opening, edge_x: np.ndarray, edge_y: np.ndarray) -> float:
     """Pixels to move an arch down: the lips cover all but LOWER_SHOWN of the lower teeth, and in a wide mouth
     let UPPER_SHOWN of the upper ones be seen.
     """

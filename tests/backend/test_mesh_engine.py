@@ -258,3 +258,38 @@ def test_nothing_of_the_eyeball_shows_under_closed_lids(subject: Subject) -> Non
     own = np.minimum(subject.region[..., 0], subject.region[..., 2]).astype(int) - subject.region[..., 1]
     for box in (subject.box(LEFT_EYE), subject.box(RIGHT_EYE)):
         assert colourful[box].max() < own[box].max() + 25
+
+
+def inner_mouth(subject: Subject, patch: np.ndarray) -> np.ndarray:
+    """The middle column (n,3) of the wide open mouth, upper lip to lower lip, with a driver's patch."""
+    parted = subject.x_s + subject.engine.retarget_lips(
+        subject.x_s, np.array([[subject.motion.lip_ratio[0], 1.1]])
+    )
+    frame = subject.render(parted, mouths=patch[None])[0]
+    found = subject.render(parted, mouths=np.full_like(patch, (0, 255, 0))[None])[0].astype(int)
+    green = (found[..., 1] - np.maximum(found[..., 0], found[..., 2])) > 60
+    rows, columns = np.nonzero(green)
+    column = int(np.median(columns))
+    return frame[rows[columns == column], column].astype(float)
+
+
+def test_a_hazy_drivers_mouth_gets_a_dark_depth(subject: Subject) -> None:
+    """Teeth above, cavity below, in a driver whose darkest mouth is as grey as fog."""
+    patch = np.full((*PATCH_SIZE, 3), (84, 66, 66), np.uint8)
+    patch[:20] = (140, 136, 128)
+    light = inner_mouth(subject, patch).mean(axis=1)
+    count = len(light)
+    assert count > 8
+    teeth, cavity = light[count // 5 : count // 3].mean(), light[count // 2 : -count // 5].mean()
+    assert cavity < 0.35 * teeth  # 0.54 in the driver
+
+
+def test_a_drivers_flesh_takes_the_sources_colours_and_its_teeth_stay_pale(subject: Subject) -> None:
+    patch = np.full((*PATCH_SIZE, 3), (110, 74, 118), np.uint8)  # a tongue in violet light
+    patch[:20] = (140, 136, 128)
+    column = inner_mouth(subject, patch)
+    count = len(column)
+    teeth = column[count // 5 : count // 3].mean(axis=0)
+    flesh = column[count // 2 : -count // 5].mean(axis=0)
+    assert flesh[0] > 1.2 * flesh[2]
+    assert teeth[1] > 0.75 * teeth[0]
