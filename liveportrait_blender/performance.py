@@ -38,6 +38,7 @@ from .rig_layout import property_path
 
 TEMPLATE = ".pkl"
 RENDERED = "performance.npz"  # what a job is given, in the result's folder
+MOUTH = "The driver's own mouth is a picture, which curves do not hold: the mouth's inside is drawn instead."
 
 log = logging.getLogger(__name__)
 # Folder of a job -> how many of its pictures belong to the result, and the rig's session_uid.
@@ -274,8 +275,18 @@ def render(context: Any, rig: Any, frames: range, progress: Any = None) -> JobRe
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    if image is not None and _shows_drivers_mouth(image):
+        record.warnings.append(MOUTH)
     _counts[record.folder] = (count, rig.session_uid)
     return record
+
+
+def _shows_drivers_mouth(image: Any) -> bool:
+    """Whether the mesh engine has put pictures of the driver's mouth into a result."""
+    driving = image.liveportrait.driving
+    curves = {*inputs.MOTION_SUFFIXES, ".csv", ".json"}
+    shown = driving and not driving.startswith(recipes.LIBRARY) and Path(driving).suffix.lower() not in curves
+    return bool(shown) and recipes.summary_of(image).get("engine") == "mesh"
 
 
 def before_landing(record: JobRecord) -> None:

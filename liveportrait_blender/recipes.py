@@ -72,6 +72,15 @@ def options_of(image: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def summary_of(image: Any) -> Mapping[str, Any]:
+    """What the backend said of a result."""
+    try:
+        found = json.loads(image.liveportrait.summary or "{}")
+    except ValueError:  # somebody else wrote it
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def faces_of(image: Any) -> Mapping[str, Any]:
     """What drove each face that had a driving of its own."""
     try:

@@ -8,7 +8,6 @@ the face wherever the plane goes; what it performs is read in its own space, whe
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 from mathutils import Euler, Matrix, Vector
 
-from . import image_plane
+from . import image_plane, recipes
 from .keypoint_rig import neutral
 
 log = logging.getLogger(__name__)
@@ -47,13 +46,13 @@ def put_on_face(rig: Any, image: Any, relative: bool = True) -> bool:
 def _face(image: Any) -> Mapping[str, Any] | None:
     """What result.json says of the face, checked; None of results of before, or that somebody else wrote."""
     try:
-        said = json.loads(image.liveportrait.summary or "{}").get("face")
+        said = recipes.summary_of(image).get("face")
         if said is None:
             return None
         (a, b, x), (c, d, y) = ([float(number) for number in row] for row in said["placement"])
         tx, ty = (float(number) for number in said["translation"])
         scale = float(said["scale"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         log.info("The result says nothing of its face: %s", error)
         return None
     if not all(map(math.isfinite, (a, b, x, c, d, y, tx, ty))) or not 0 < scale < math.inf or a * d == b * c:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
+from liveportrait_blender import performance
 from tests.blender.frames import read_png
 from tests.blender.working import animate, folder_of, frames_of, ops, portrait, working  # noqa: F401
 
@@ -42,6 +44,7 @@ def test_an_unedited_performance_renders_the_same_and_an_edited_one_what_it_show
     rig = bpy.context.object
     assert rig.name == "Anna Performance" and rig.liveportrait.rig.result == image
     assert ops().render_performance() == {"FINISHED"}
+    assert performance.MOUTH not in working.session.jobs[-1].warnings  # a library motion has no mouth to miss
     again = the_result()
     assert rig.liveportrait.rig.result == again and again.name == "Anna"
     assert again.liveportrait.frames == len(first) and again.liveportrait.start_frame == 7
@@ -60,6 +63,21 @@ def test_an_unedited_performance_renders_the_same_and_an_edited_one_what_it_show
     assert ops().render_performance() == {"FINISHED"}
     np.testing.assert_array_equal(pictures(the_result()), unedited)
     assert plane.name in bpy.data.objects and len(bpy.data.images) == 1
+
+
+def test_that_the_drivers_own_mouth_is_no_longer_shown_is_said_once(
+    working: Any, portrait: Path, tmp_path: Path  # noqa: F811
+) -> None:
+    (tmp_path / "clip").mkdir()
+    for number in range(3):
+        shutil.copy(portrait, tmp_path / "clip" / f"{number:03d}.png")
+    animate(portrait, str(tmp_path / "clip"), name="Anna", length_policy="cut")
+    ops().create_performance()
+    said = []
+    for _ in range(2):
+        assert ops().render_performance() == {"FINISHED"}
+        said.append(performance.MOUTH in working.session.jobs[-1].warnings)
+    assert said == [True, False]
 
 
 def test_a_control_of_the_rig_shows_what_the_control_of_the_backend_shows(
@@ -157,7 +175,7 @@ def test_templates_come_in_and_go_out(working: Any, tmp_path: Path) -> None:  # 
 
 
 def test_from_a_window_a_template_comes_in_when_it_is_read(working: Any, tmp_path: Path) -> None:  # noqa: F811
-    from liveportrait_blender import keypoint_rig, performance
+    from liveportrait_blender import keypoint_rig
     from tests.blender.working import until
 
     ops().import_performance(filepath=str(LIBRARY / "nod.npz"), start_frame=1.0)
