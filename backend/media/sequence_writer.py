@@ -103,7 +103,8 @@ class SequenceWriter:
                 index,
                 OutputError(
                     f"Cannot write {self._file(index)}: {reason}.",
-                    "Free some space or choose another output; the frames before it are kept.",
+                    "Free some space or choose another output"
+                    + ("; the frames before it are kept." if index else "."),
                     details=repr(error),
                 ),
             )

@@ -196,7 +196,12 @@ class Jobs:
             task = {**task, "folder": str(folder)}
             if "target" in task:
                 task["target"] = str(folder / task["target"])
-            result, _ = await self._worker.run("job", task, lambda told: self._moved(job, told), cancel)
+            try:
+                result, _ = await self._worker.run("job", task, lambda told: self._moved(job, told), cancel)
+            except RequestError as error:
+                if error.code == "worker-crashed" and (kept := self._kept(job)):
+                    raise RequestError(error.code, error.message, f"{kept} {error.hint}") from error
+                raise
         if "target" in task:
             await asyncio.to_thread(write_atomically, folder / "result.json", json.dumps(result))
         return result

@@ -149,7 +149,7 @@ class WorkerProcess:
                     RequestError(
                         "worker-crashed",
                         f"The worker process ended unexpectedly ({_ending(code)}).",
-                        "Try again; frames that were whole are kept. The server's log may say more.",
+                        "Try again. The server's log may say more.",
                     )
                 )
         if self._process is process:

@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 from bpy.types import Operator
 
-from .. import backend_deaths, online, preferences, runtime, set_up
+from .. import backend_deaths, live_preview, online, preferences, runtime, set_up
 from ..names import ROOT_PACKAGE, VERSION
 
 SHOWN = 30  # lines of a log
@@ -46,7 +46,8 @@ def trouble() -> str:
     if set_up.shown.state == "failed":
         return f"{set_up.shown.sentence} {set_up.shown.hint}".strip()
     return next(
-        (f"{job.error} {job.hint}".strip() for job in reversed(runtime.session.jobs) if job.error), ""
+        (f"{job.error} {job.hint}".strip() for job in reversed(runtime.session.jobs) if job.error),
+        live_preview.error(),
     )
 
 
@@ -105,6 +106,13 @@ class LIVEPORTRAIT_OT_copy_error(Operator):
     bl_idname = "liveportrait.copy_error"
     bl_label = "Copy Error"
     bl_description = "Copy the error, the versions and the end of the logs to the clipboard"
+
+    @classmethod
+    def poll(cls, _context: Any) -> bool:
+        if not trouble():
+            cls.poll_message_set("There is no error")
+            return False
+        return True
 
     def execute(self, context: Any) -> set[str]:
         context.window_manager.clipboard = report_text()

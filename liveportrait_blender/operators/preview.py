@@ -29,7 +29,6 @@ class LIVEPORTRAIT_OT_start_live_preview(Operator):
             live_preview.start(context)
         except UserError as error:
             return runtime.report(self, error)
-        context.window_manager.liveportrait.live_preview = True
         return {"FINISHED"}
 
 
@@ -46,7 +45,6 @@ class LIVEPORTRAIT_OT_stop_live_preview(Operator):
 
     def execute(self, context: Any) -> set[str]:
         live_preview.stop()
-        context.window_manager.liveportrait.live_preview = False
         pump.drain(0.0)
         return {"FINISHED"}
 

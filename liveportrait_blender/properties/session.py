@@ -31,9 +31,6 @@ class LIVEPORTRAIT_PG_session(PropertyGroup):
 
     jobs: bpy.props.CollectionProperty(type=LIVEPORTRAIT_PG_job, options=HIDDEN)
     active_job: bpy.props.IntProperty(name="Active Job", description="The job that is chosen", options=HIDDEN)
-    live_preview: bpy.props.BoolProperty(
-        name="Live Preview", description="Whether the preview follows the expression controls", options=HIDDEN
-    )
 
     def mirror(self, records: list[Any]) -> None:
         """Show these jobs, in this order."""

@@ -80,6 +80,7 @@ def refusal(name: str, **given: Any) -> str:
         ("list_models", "The backend is not set up yet"),
         ("verify_models", "The backend is not set up yet"),
         ("show_log", "Nothing has been written down yet"),
+        ("copy_error", "There is no error"),
         ("open_preferences", "no window in background mode"),
     ],
 )
@@ -213,6 +214,7 @@ def test_a_set_up_that_fails_says_why(stand_in: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("STAND_IN_MODE", "install:full")
     assert "The disk is full. Make room" in refusal("set_up_backend")
     assert "The disk is full" in part("operators.help").report_text()
+    assert ops.copy_error.poll()
     assert part("runtime").missing()[1] == "liveportrait.set_up_backend"
 
 

@@ -256,6 +256,9 @@ def test_a_crash_of_the_worker_is_one_jobs_failure(own: Running, portrait: Path,
         with pytest.raises(BackendError) as caught:
             job.wait(PATIENCE)
         assert caught.value.code == "worker-crashed" and "signal 9" in caught.value.message
+        assert "kept" in caught.value.hint
+        opened = client.call("source.open", {"source": {"path": str(portrait)}})
+        assert opened["width"] == 320  # it is there again
         kept = whole(tmp_path)
         assert len(kept) >= 5
         long_job(client, portrait, tmp_path / "b").wait(PATIENCE)
