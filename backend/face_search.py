@@ -91,7 +91,8 @@ def search(rgb: np.ndarray, landmarker: Landmarker, thorough: bool, average: boo
 
     The detectors see a face well from about a tenth of the picture on, and of several small ones only some.
     So where no face is large a thorough search goes over parts of the picture, too; and where there is none
-    at all, over the picture with a border of repeated edges, for a face that fills it.
+    at all, over the picture with a border of repeated edges, for a face that fills it, and at last over the
+    picture turned, for a head that lies on its side or is upside down.
     """
     found = _Found(rgb, landmarker, average)
     longer = max(rgb.shape[:2])
@@ -110,7 +111,29 @@ def search(rgb: np.ndarray, landmarker: Landmarker, thorough: bool, average: boo
         for side in (longer // 2, longer // 4):
             if side >= _SMALLEST_TILE:
                 found.add(_detect_tiles(rgb, side, landmarker))
+    for quarters in (2, 1, 3):
+        if not found.faces:
+            found.rejected.clear()  # what was no face from one side may be one from another
+            turned = np.ascontiguousarray(np.rot90(small, quarters))
+            size = (turned.shape[0], turned.shape[1])
+            regions = _detect(turned, landmarker)
+            found.add(_scaled(_turned_back(r, quarters, size), scale) for r in regions)
     return found.faces
+
+
+def _turned_back(region: Region, quarters: int, size: tuple[int, int]) -> Region:
+    """A region of a picture of size (height, width) that was turned by np.rot90, in the one before."""
+    height, width = size
+    x, y = region.x, region.y
+    for _ in range(quarters):
+        x, y = height - y, x
+        height, width = width, height
+    return Region(x, y, region.size, region.angle + quarters * math.pi / 2)
+
+
+def _scaled(region: Region, scale: float) -> Region:
+    """A region of a picture that is `scale` times as large as the one it is wanted for."""
+    return replace(region, x=region.x / scale, y=region.y / scale, size=region.size / scale)
 
 
 def _detect(
@@ -122,10 +145,7 @@ def _detect(
     for full_range in (False, True):
         found += sorted(landmarker.detect(rgb, full_range), key=lambda d: -d.score)
     regions = [region_of_detection(d) for d in found]
-    return [
-        replace(r, x=(r.x + origin[0]) / scale, y=(r.y + origin[1]) / scale, size=r.size / scale)
-        for r in regions
-    ]
+    return [_scaled(replace(r, x=r.x + origin[0], y=r.y + origin[1]), scale) for r in regions]
 
 
 def _detect_tiles(rgb: np.ndarray, side: int, landmarker: Landmarker) -> list[Region]:

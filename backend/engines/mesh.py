@@ -14,7 +14,7 @@ from .mesh_eyes import draw_eye, draw_lids
 from .mesh_maps import MeshMaps
 from .mesh_motion import Targets, move
 from .mesh_mouth import draw_mouth, mouth_patch
-from .mesh_source import MeshAppearance, make_appearance, to_pixels
+from .mesh_source import MeshAppearance, make_appearance, quarters_of, to_pixels, upright
 from .mesh_topology import topology
 from .mesh_warp import skin_map, warp
 from .person import PersonFinder
@@ -105,9 +105,12 @@ class MeshEngine:
             height, width = crop.shape[:2]
             placement = IDENTITY * 0.5 * np.array([[width], [height]])
             placement[:, 2] = 0.5 * width, 0.5 * height
-        return make_appearance(
-            crop, np.asarray(landmarks, np.float64), placement, self.maps, self._persons.mask(crop)
-        )
+        # Heads on their side or upside down are turned first: layers and person finder know upright ones.
+        quarters = quarters_of(landmarks)
+        crop, landmarks, placement = upright(crop, np.asarray(landmarks, np.float64), placement, quarters)
+        appearance = make_appearance(crop, landmarks, placement, self.maps, self._persons.mask(crop))
+        appearance.quarters = quarters
+        return appearance
 
     def stitch(self, source: np.ndarray, driving: np.ndarray) -> np.ndarray:
         """The region's border never moves here, so there is nothing to stitch: driving (n,21,3) as it
@@ -148,14 +151,18 @@ class MeshEngine:
         uint8.
         """
         driving = np.asarray(driving)
-        height, width = appearance.region.shape[:2]
+        height, width = np.rot90(appearance.region, -appearance.quarters).shape[:2]
         frames = np.empty((len(driving), height, width, 3), np.uint8)
+        drawn = np.empty_like(appearance.region) if appearance.quarters else None
         split = self.maps.split(source, driving)
         targets = move(
             appearance, (split.ratio, split.rotation, split.translation), self.maps.decode(split.change)
         )
         for k in range(len(driving)):
-            self._draw(appearance, targets, k, None if mouths is None else mouths[k], frames[k])
+            patch = None if mouths is None else mouths[k]
+            self._draw(appearance, targets, k, patch, frames[k] if drawn is None else drawn)
+            if drawn is not None:
+                frames[k] = np.rot90(drawn, -appearance.quarters)
         return frames
 
     def _draw(

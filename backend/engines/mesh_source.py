@@ -65,6 +65,7 @@ class MeshAppearance:
     eyes: tuple[Eye, Eye]
     mouth: MouthInterior
     buffers: dict[str, np.ndarray] = field(default_factory=dict)
+    quarters: int = 0
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
@@ -83,6 +84,25 @@ def to_crop(pixels: np.ndarray, placement: np.ndarray) -> np.ndarray:
     unit = np.sqrt(abs(np.linalg.det(linear)))
     xy = (pixels[:, :2] - placement[:, 2]) @ np.linalg.inv(linear).T
     return np.concatenate([xy, pixels[:, 2:] / unit], axis=1)
+
+
+def quarters_of(landmarks: np.ndarray) -> int:
+    """Quarter turns (of np.rot90) after which a face with landmarks (478,2+) stands upright, 0 to 3."""
+    along = landmarks[OUTER_EYE_CORNERS[1], :2] - landmarks[OUTER_EYE_CORNERS[0], :2]
+    return round(float(np.arctan2(along[1], along[0])) / (np.pi / 2)) % 4
+
+
+def upright(
+    region: np.ndarray, landmarks: np.ndarray, placement: np.ndarray, quarters: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A region (h,w,3) turned so often by np.rot90, its landmarks (478,3) and placement (2,3) with it."""
+    landmarks, placement = landmarks.copy(), placement.copy()
+    for _ in range(quarters):
+        width = region.shape[1]
+        region = np.rot90(region)
+        landmarks[:, :2] = np.stack([landmarks[:, 1], width - landmarks[:, 0]], axis=1)
+        placement = np.stack([placement[1], [0.0, 0.0, width] - placement[0]])
+    return np.ascontiguousarray(region), landmarks, placement
 
 
 def make_appearance(

@@ -119,6 +119,26 @@ def test_a_face_that_fills_the_picture_is_found(photo: np.ndarray, model: MediaP
     assert difference(tight.landmarks + (x0, y0, 0), whole.landmarks) < 0.06
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_picture_on_its_side_or_upside_down(
+    photo: np.ndarray, model: MediaPipeLandmarker, quarters: int
+) -> None:
+    """The same landmarks as in the upright picture, whichever way that one was turned."""
+    (face,) = find_faces(np.ascontiguousarray(np.rot90(photo, quarters)), landmarker=model)
+    points = face.landmarks[:, :2].astype(float)
+    for _ in range(quarters):
+        points = np.stack([512 - points[:, 1], points[:, 0]], axis=1)
+    assert difference(points, find_faces(photo, landmarker=model)[0].landmarks) < 0.01
+
+
+def test_a_large_picture_upside_down(photo: np.ndarray, model: MediaPipeLandmarker) -> None:
+    """Searched in a smaller copy, found in the picture's own pixels."""
+    large = cv2.resize(photo[::-1, ::-1], (1800, 1800), interpolation=cv2.INTER_LINEAR)
+    (face,) = find_faces(large, landmarker=model)
+    x, y = face.center
+    assert (512 - x * 512 / 1800, 512 - y * 512 / 1800) == pytest.approx((226, 123), abs=4)
+
+
 def test_a_small_face_is_named_with_its_size(photo: np.ndarray, model: MediaPipeLandmarker) -> None:
     small = cv2.resize(photo, None, fx=0.24, fy=0.24, interpolation=cv2.INTER_AREA)
     faces = find_faces(small, landmarker=model)

@@ -218,6 +218,23 @@ def test_filling_keeps_what_is_known_and_blends_the_rest() -> None:
     assert filled[20, 12, 0] < filled[20, 30, 0] < filled[20, 47, 0]
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_portrait_on_its_side_or_upside_down_moves_as_if_upright(subject: Subject, quarters: int) -> None:
+    """The head of a turned picture turns, speaks and shuts its eyes as that of the upright one."""
+    region = np.ascontiguousarray(np.rot90(subject.region, quarters))
+    landmarks, placement = subject.landmarks.copy(), subject.appearance.placement.copy()
+    width = subject.region.shape[1]
+    for _ in range(quarters):
+        landmarks[:, :2] = np.stack([landmarks[:, 1], width - landmarks[:, 0]], axis=1)
+        placement = np.stack([placement[1], [0.0, 0.0, width] - placement[0]])
+        width = subject.region.shape[0] if width == subject.region.shape[1] else subject.region.shape[1]
+    turned = subject.engine.encode(region, landmarks, placement)
+    assert np.array_equal(subject.engine.render(turned, subject.x_s, subject.x_s)[0], region)
+    x_d = subject.posed(delta(k11y=0.02, k19y=0.02), yaw=15, pitch=5, shift=(0.05, 0.02))
+    frame = np.rot90(subject.engine.render(turned, subject.x_s, x_d)[0], -quarters).astype(int)
+    assert np.abs(frame - subject.render(x_d)[0]).mean() < 0.2
+
+
 def test_a_turned_cheek_is_parted_cleanly_from_what_it_hides(subject: Subject) -> None:
     """A green face with a thin white rim on blue: where the cheek hides the rim no white is left."""
     region = np.zeros_like(subject.region)
