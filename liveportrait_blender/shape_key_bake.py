@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import baking, channel_samples, shape_key_drivers
+from . import baking, channel_samples, shape_key_drivers, shape_key_sums
 from .channel_samples import Samples
 from .keypoint_rig import is_rig
 from .names import UserError
@@ -171,6 +171,7 @@ def _bake_one(item: Any, samples: Samples, how: How, result: Baked) -> None:
             key.animation_data.drivers.remove(curve)
         else:
             curve.mute = True
+    shape_key_sums.tidy(key)
     if was_removed or (remove and ours):
         result.action[REMOVED] = True
     result.keys = sum(len(frames) for frames, _ in thinned.values())

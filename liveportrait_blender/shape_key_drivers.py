@@ -3,7 +3,8 @@
 
 They are simple expressions on the armature's custom properties, so Blender evaluates them without Python,
 without the add-on and without leave to run scripts. A driver is ours if all of its variables are called
-lp_... and read channels; no other driver is ever touched unless the user says so.
+lp_... and read channels, or partial sums of them (shape_key_sums.py); no other driver is ever touched unless
+the user says so.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 
 import bpy
 
-from . import compat, fcurves, rig_channels
+from . import compat, fcurves, rig_channels, shape_key_sums
 from .keypoint_rig import is_rig
 from .names import UserError
 from .rig_layout import property_path
 from .shape_key_formula import (
     MARK,
+    Said,
     doubled,
     expression,
     key_values,
@@ -138,6 +140,7 @@ def undrive(mesh_object: Any, keep_values: bool = True, only: Container[str] | N
         if name in ranges:
             block.slider_min, block.slider_max = ranges[name]
         block.value = value
+    shape_key_sums.tidy(key)
     with paused():
         for entry in mesh_object.liveportrait.shape_keys.entries:
             if entry.widened and entry.shape_key in ours:
@@ -229,9 +232,8 @@ def _bring_up_to_date(mesh_object: Any, replace: bool, orphans: bool) -> Report:
 def _drive_block(key: Any, block: Any, entries: list[Any], rig: Any, replace: bool, report: Report) -> None:
     path, name = value_path(block), block.name
     there = key.animation_data.drivers.find(path) if key.animation_data else None
-    try:
-        text, words = expression(entries)
-    except ValueError:
+    said = expression(entries)
+    if said.sums and _is_override(key):  # Blender would not save their properties
         report.too_long.append(name)
         return
     if there is not None and not _is_ours(there):
@@ -240,8 +242,8 @@ def _drive_block(key: Any, block: Any, entries: list[Any], rig: Any, replace: bo
             return
         report.replaced.append(name)
     _widen(block, entries[0], report)
-    if there is None or not _says(there, text, words, rig):
-        _write(key, there, path, text, words, rig)
+    if there is None or not _says(key, there, said, rig):
+        _write(key, there, path, said, rig)
     report.driven.append(name)
     if block.mute:
         report.muted.append(name)
@@ -251,33 +253,37 @@ def _drive_block(key: Any, block: Any, entries: list[Any], rig: Any, replace: bo
         report.still.append(name)
 
 
-def _write(key: Any, curve: Any, path: str, text: str, words: dict[str, str], rig: Any) -> None:
+def _write(key: Any, curve: Any, path: str, said: Said, rig: Any) -> None:
     """Make the driver, or have the one that is ours say something else; the artist's mute of it stays."""
     if curve is None or not _is_ours(curve):
         key.driver_remove(path)
         curve = key.driver_add(path)
         compat.clear_driver_curve(curve)
-    driver = curve.driver
-    driver.type = "SCRIPTED"
-    for variable in list(driver.variables):
-        driver.variables.remove(variable)
-    for word, channel in words.items():
-        variable = driver.variables.new()
-        variable.name, variable.type = word, "SINGLE_PROP"
-        variable.targets[0].id, variable.targets[0].data_path = rig, property_path(channel)
-    driver.expression = text
-    if driver.expression != text or not driver.is_simple_expression:
+    words = {word: (rig, property_path(channel)) for word, channel in said.words.items()}
+    for number, (text, own) in enumerate(said.sums):
+        words[f"{MARK}s{number}"] = (key, shape_key_sums.add(key, text, own, rig))
+    try:
+        shape_key_sums.say(curve, said.text, words)
+    except ValueError:
         key.driver_remove(path)
-        raise ValueError(f"not a simple expression: {text!r}")
+        raise
+    finally:
+        shape_key_sums.tidy(key)  # those that it has added up before
 
 
-def _says(curve: Any, text: str, words: dict[str, str], rig: Any) -> bool:
+def _says(key: Any, curve: Any, said: Said, rig: Any) -> bool:
     """Whether a driver already says this."""
-    variables = curve.driver.variables
-    found = {variable.name: variable.targets[0] for variable in variables}
-    return curve.driver.expression == text and {
-        word: (target.id, target.data_path) for word, target in found.items()
-    } == {word: (rig, property_path(channel)) for word, channel in words.items()}
+    text, found = shape_key_sums.said(curve)
+    words = {word: (rig, property_path(channel)) for word, channel in said.words.items()}
+    for number, (partial, own) in enumerate(said.sums):
+        word = f"{MARK}s{number}"
+        owner, path = found.get(word, (None, ""))
+        there = shape_key_sums.driver_of(key, path) if owner == key else None
+        wanted = partial, {word: (rig, property_path(channel)) for word, channel in own.items()}
+        if there is None or shape_key_sums.said(there) != wanted:
+            return False
+        words[word] = (key, path)
+    return text == said.text and found == words
 
 
 def _is_ours(curve: Any) -> bool:
@@ -288,10 +294,14 @@ def _is_ours(curve: Any) -> bool:
         and all(
             variable.type == "SINGLE_PROP"
             and variable.name.startswith(MARK)
-            and variable.targets[0].data_path in _channel_paths()
+            and _is_ours_to_read(variable.targets[0].data_path)
             for variable in driver.variables
         )
     )
+
+
+def _is_ours_to_read(path: str) -> bool:
+    return path in _channel_paths() or shape_key_sums.is_sum(path)
 
 
 @lru_cache(maxsize=1)
@@ -329,6 +339,7 @@ def _remove_orphans(mesh_object: Any, wanted: Any, ranges: Any) -> None:
             key.animation_data.drivers.remove(curve)
             if name in ranges:
                 key.key_blocks[name].slider_min, key.key_blocks[name].slider_max = ranges[name]
+    shape_key_sums.tidy(key)
     for entry in mesh_object.liveportrait.shape_keys.entries:
         if entry.widened and entry.shape_key not in wanted:
             entry.widened = False
@@ -337,9 +348,8 @@ def _remove_orphans(mesh_object: Any, wanted: Any, ranges: Any) -> None:
 def _follow_new_names(mesh_object: Any, report: Report) -> None:
     """Blender carries a driver along when its shape key gets another name; let our entries follow it."""
     settings, key = mesh_object.liveportrait.shape_keys, key_of(mesh_object)
-    paths = _channel_paths()
     free = {
-        name: {paths[variable.targets[0].data_path] for variable in curve.driver.variables}
+        name: _channels_of(key, curve)
         for name, curve in driven(mesh_object).items()
         if name not in {entry.shape_key for entry in settings.entries}
     }
@@ -354,6 +364,14 @@ def _follow_new_names(mesh_object: Any, report: Report) -> None:
                 if entry.shape_key == name:
                     entry.shape_key = fitting[0]
             report.renamed.append((name, fitting[0]))
+
+
+def _channels_of(key: Any, curve: Any) -> set[str]:
+    """The channels that one of our drivers follows, by itself and through partial sums."""
+    paths = _channel_paths()
+    curves = (curve, *shape_key_sums.read_by(key, [curve]))
+    read = [path for one in curves for _, path in shape_key_sums.said(one)[1].values()]
+    return {paths[path] for path in read if path in paths}
 
 
 def _say_what_will_not_show(mesh_object: Any, key: Any, report: Report) -> None:

@@ -9,7 +9,7 @@ one shape key are added, and the range of the first one is the range of the sum.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from . import rig_channels
 
@@ -109,17 +109,36 @@ def key_values(
     return {name: total_of(own, channel_values) for name, own in taking_part(entries).items()}
 
 
-def expression(entries: Sequence[Entry]) -> tuple[str, dict[str, str]]:
-    """(text, {word: channel}): `total_of` as a driver says it; at most LENGTH characters, else ValueError."""
+class Said(NamedTuple):
+    """A driver's text, {word: channel} of it, and the partial sums that its words lp_s0 ... stand for."""
+
+    text: str
+    words: dict[str, str]
+    sums: list[tuple[str, dict[str, str]]]
+
+
+def expression(entries: Sequence[Entry]) -> Said:
+    """`total_of` as a driver says it, no text longer than LENGTH; what is longer is split into sums."""
     channels = [source(entry) for entry in entries]
+    first, several = entries[0], len(entries) > 1
+    ends = f"{_number(first.minimum)}),{_number(first.maximum)})"
     for words in ([MARK + name for name in channels], [f"{MARK}{k}" for k in range(len(channels))]):
-        terms = [_term(entry, word, len(entries) > 1) for entry, word in zip(entries, words)]
-        text = "+".join(terms).replace("+-", "-")
-        first = entries[0]
-        text = f"min(max({text},{_number(first.minimum)}),{_number(first.maximum)})"
+        terms = [_term(entry, word, several) for entry, word in zip(entries, words)]
+        text = f"min(max({_added(terms)},{ends}"
         if len(text) <= LENGTH:
-            return text, dict(zip(words, channels))
-    raise ValueError(f"{len(text)} characters")
+            return Said(text, dict(zip(words, channels)), [])
+    groups: list[list[int]] = [[]]
+    for k in range(len(terms)):
+        if groups[-1] and len(_added([terms[j] for j in (*groups[-1], k)])) > LENGTH:
+            groups.append([])
+        groups[-1].append(k)
+    sums = [(_added([terms[k] for k in own]), {words[k]: channels[k] for k in own}) for own in groups]
+    text = f"min(max({'+'.join(f'{MARK}s{k}' for k in range(len(sums)))},{ends}"
+    return Said(text, {}, sums)
+
+
+def _added(terms: Sequence[str]) -> str:
+    return "+".join(terms).replace("+-", "-")
 
 
 def _term(entry: Entry, word: str, clamp: bool) -> str:

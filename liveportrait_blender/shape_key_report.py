@@ -48,7 +48,7 @@ class Report:
         for names, text in (
             (self.foreign, "kept the driver of your own: {}; choose Replace to take it away."),
             (self.missing, "no such shape key on the mesh: {}."),
-            (self.too_long, "too many entries for one driver: {}; remove some."),
+            (self.too_long, "too many entries for a library override: {}; remove some, or make it local."),
             (self.doubled, "listed twice with the same channel, which counts once: {}."),
             (self.basis, "the basis cannot be driven: {}."),
             (self.replaced, "replaced a driver: {}."),
