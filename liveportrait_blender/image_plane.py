@@ -54,6 +54,11 @@ def set_timing(user: Any, frames: int, start: int) -> None:
     user.use_auto_refresh = True
 
 
+def shown_frame(user: Any, frame: int) -> int:
+    """What `frame_current` of an image user is at a scene frame, without cycles: see above."""
+    return min(max(frame - user.frame_start + 1, 0), user.frame_duration) + user.frame_offset
+
+
 def portrait_material(name: str, image: Any, frames: int, start: int) -> Any:
     """A material that shows the image in its own colours, unlit, where its alpha lets it."""
     material = bpy.data.materials.new(name)
@@ -122,9 +127,10 @@ def corners(half: float) -> list[tuple[float, float, float]]:
 
 
 def put_on(owner: Any, material: Any) -> Any:
-    """Give an object the material in its active slot: the one before it, or None, which is kept in the file.
+    """Give an object the material in its active slot: the one before it, or None.
 
-    The slot is the object's own, so that others with the same mesh keep theirs.
+    Whoever calls keeps that one in a pointer, of which Blender counts a user, so it stays in the file. The
+    slot is the object's own, so that others with the same mesh keep theirs.
     """
     if not owner.material_slots:
         owner.data.materials.append(None)
@@ -132,8 +138,6 @@ def put_on(owner: Any, material: Any) -> Any:
     before = slot.material
     slot.link = "OBJECT"
     slot.material = material
-    if before is not None:
-        before.use_fake_user = True
     return before
 
 

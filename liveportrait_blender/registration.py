@@ -32,6 +32,7 @@ MODULES: tuple[str, ...] = (
     "operators.cache",
     "operators.help",
     "result_files",
+    "reloading",
     "operators.result",
     "operators.result_files",
     "operators.animate",

@@ -180,6 +180,12 @@ def active(context: Any) -> Any:
     return found
 
 
+def span(image: Any) -> tuple[int, int]:
+    """The scene frames that show the first and the last picture of a result."""
+    said = image.liveportrait
+    return said.start_frame, said.start_frame + max(said.frames, 1) - 1
+
+
 def folder_of(image: Any) -> Path:
     """The folder that an image's frames lie in."""
     return Path(os.path.normpath(bpy.path.abspath(image.filepath, library=image.library))).parent

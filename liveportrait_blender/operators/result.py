@@ -188,6 +188,22 @@ class LIVEPORTRAIT_OT_select_result(Operator):
         return {"FINISHED"}
 
 
+class LIVEPORTRAIT_OT_set_scene_range(Operator):
+    bl_idname = "liveportrait.set_scene_range"
+    bl_label = "Set Scene Range"
+    bl_description = "Let the scene begin and end with this result, as Set Scene Frames does for a movie clip"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return has_result(cls, context)
+
+    def execute(self, context: Any) -> set[str]:
+        scene, (first, last) = context.scene, results.span(results.active(context))
+        scene.frame_start, scene.frame_end = max(first, 0), max(last, 0)  # no scene begins before 0
+        return {"FINISHED"}
+
+
 class LIVEPORTRAIT_OT_delete_result(Operator):
     bl_idname = "liveportrait.delete_result"
     bl_label = "Delete Result"
@@ -260,6 +276,7 @@ CLASSES = (
     LIVEPORTRAIT_OT_load_recipe,
     LIVEPORTRAIT_OT_compare,
     LIVEPORTRAIT_OT_select_result,
+    LIVEPORTRAIT_OT_set_scene_range,
     LIVEPORTRAIT_OT_delete_result,
     LIVEPORTRAIT_OT_use_standard_view,
     LIVEPORTRAIT_OT_note_consent,

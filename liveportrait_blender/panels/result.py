@@ -68,11 +68,12 @@ def listed(layout: Any, every: list[Any], image: Any) -> None:
 
 def one(layout: Any, context: Any, image: Any) -> None:
     """A result and what can be done with it."""
-    said = image.liveportrait
-    last = said.start_frame + max(said.frames, 1) - 1
+    first, last = results.span(image)
     row = layout.row()
     row.label(text=image.name, icon="IMAGE_DATA", translate=False)
-    row.label(text=f"{said.start_frame} to {last}" if said.frames > 1 else f"frame {said.start_frame}")
+    row.label(text=f"{first} to {last}" if last > first else f"frame {first}")
+    if last > first:
+        row.operator("liveportrait.set_scene_range", text="", icon="PREVIEW_RANGE")
     column = layout.column(align=True)
     column.operator("liveportrait.animate_again", icon="FILE_REFRESH")
     column.operator("liveportrait.load_recipe", icon="IMPORT")
@@ -101,6 +102,10 @@ def warnings(layout: Any, context: Any, image: Any) -> None:
         if abs(made - rate) > 0.01:
             rates = f"Made for {made:.4g} frames a second, the scene has {rate:.4g}"
             blocked(layout, context, rates, "liveportrait.animate_again")
+    if image is not None and results.span(image)[1] > context.scene.frame_end:
+        last, end = results.span(image)[1], context.scene.frame_end
+        reason = f"It ends at frame {last}, the scene at {end}"
+        blocked(layout, context, reason, "liveportrait.set_scene_range")
     view = context.scene.view_settings.view_transform
     if view != "Standard":
         blocked(

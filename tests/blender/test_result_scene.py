@@ -270,6 +270,19 @@ def test_the_panel_warns_of_what_would_be_stumbled_over(addon, tmp_path: Path) -
     assert not fixes & panel().ids
 
 
+def test_a_result_longer_than_the_scene_is_said_and_the_scene_follows(addon, tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    scene.frame_start, scene.frame_end = 1, 4
+    frames(tmp_path, "anna")
+    image = landed(tmp_path / "anna", start=3).image
+    last = 3 + image.liveportrait.frames - 1
+    assert last > 4 and scene.frame_end == 4  # landing leaves the scene as it is
+    assert f"It ends at frame {last}, the scene at 4" in panel().text
+    bpy.ops.liveportrait.set_scene_range()
+    assert (scene.frame_start, scene.frame_end) == (3, last)
+    assert "the scene at" not in panel().text and "liveportrait.set_scene_range" in panel().ids
+
+
 def test_several_results_are_listed_and_can_be_selected(addon, tmp_path: Path) -> None:
     from liveportrait_blender import results
 

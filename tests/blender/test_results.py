@@ -30,6 +30,12 @@ def new_folder(name: str = "anna") -> Path:
     return results.new_folder(bpy.context, name)
 
 
+def landed_in(name: str, **words: object) -> object:
+    folder = new_folder(name)
+    write_frames(folder, 4, (16, 16))
+    return landed(folder, name=name, **words)
+
+
 def shown(frame: int, tmp_path: Path) -> np.ndarray:
     return rendered(bpy.context.scene, frame, tmp_path / "rendered.png")[:, :, :3].astype(int)
 
@@ -182,7 +188,53 @@ def test_on_the_selected_object_its_old_material_is_kept(addon, tmp_path: Path) 
     write_frames(tmp_path / "a", 2)
     result = landed(tmp_path / "a", kind="OBJECT", target=target.name, target_uid=target.session_uid)
     assert result.owner == target and results.of_object(target) == result.image
-    assert bpy.data.materials["paint"].use_fake_user
+    paint = bpy.data.materials["paint"]
+    assert not paint.use_fake_user  # the result keeps it
+    save(tmp_path / "film.blend")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film.blend"))
+    save(tmp_path / "film.blend")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film.blend"))
+    (image,) = results.all_results()
+    assert image.liveportrait.material_before == bpy.data.materials["paint"]
+    assert not image.use_fake_user and image.users == 1  # its material alone
+
+
+def test_a_result_that_another_was_put_over_is_kept_by_it(addon, tmp_path: Path) -> None:
+    from liveportrait_blender import result_files, results
+
+    save(tmp_path / "film.blend")
+    owner = landed_in("first").owner
+    landed_in("second", kind="OBJECT", target=owner.name, target_uid=owner.session_uid)
+    for _ in range(2):
+        save(tmp_path / "film.blend")
+        bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film.blend"))
+    assert {image.name for image in results.all_results()} == {"first", "second"}
+    owner = next(one for one in bpy.data.objects if one.type == "MESH")
+    result_files.delete(results.of_object(owner), files=False)
+    assert results.of_object(owner).name == "first"
+    assert not any(block.use_fake_user for block in [*bpy.data.materials, *bpy.data.images])
+
+
+@pytest.mark.parametrize("by_operator", [True, False])
+def test_reloaded_it_shows_the_frame_that_it_showed(addon, tmp_path: Path, by_operator: bool) -> None:
+    made, scene = landed_in("anna", start=3), bpy.context.scene
+    material, image = made.owner.active_material, made.image
+
+    def shown_frame() -> int:
+        bpy.context.view_layer.update()
+        bpy.context.view_layer.update()  # what a handler has put right
+        tree = material.evaluated_get(bpy.context.evaluated_depsgraph_get()).node_tree
+        return tree.nodes.active.image_user.frame_current
+
+    for frame, expected in ((5, 2), (6, 3), (1, -1)):
+        scene.frame_set(frame)
+        assert shown_frame() == expected
+        if by_operator:
+            with bpy.context.temp_override(edit_image=image):
+                bpy.ops.image.reload()
+        else:
+            image.reload()
+        assert shown_frame() == expected
 
 
 def test_an_object_without_uv_map_is_warned_of(addon, tmp_path: Path) -> None:
