@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast the add-on is inside Blender: curves in bulk, sampling, baking, playback, the main thread.
+"""How fast the add-on is inside Blender: curves in bulk, the rig, baking, playback, the main thread.
 
     .venv-bpy-5.0.1/bin/python scripts/bench_blender.py [--output FILE.json] [--frames 10000] [--repeat 3]
 
@@ -66,7 +66,12 @@ def main() -> int:
     entry.module = PACKAGE
     addon.register()
     try:
-        rows = [*curves(parsed.frames, parsed.repeat), *playback(), *main_thread()]
+        rows = [
+            *curves(parsed.frames, parsed.repeat),
+            *performing(parsed.frames, parsed.repeat),
+            *playback(),
+            *main_thread(),
+        ]
     finally:
         addon.unregister()
         shutil.rmtree(profile, ignore_errors=True)
@@ -141,6 +146,38 @@ def curves(frames: int, repeat: int) -> list[Row]:
         Row(f"Action to ARKit's 52 channels, {text}", channels),
         Row(f"52 shape keys baked, {text}, {keys:,} keys", baked, target=2.0),
         Row(f"the same within .001, {left:,} keys", fewer),
+    ]
+
+
+def performing(frames: int, repeat: int) -> list[Row]:
+    """A rig that performs a motion file: read, sampled both ways, and played with channels and controls."""
+    import bpy
+
+    from liveportrait_blender import keypoint_rig, motion_file, rig_sampling
+    from tests.blender.performances import motion
+
+    empty()
+    scene = bpy.context.scene
+    scene.render.fps = 25
+    with tempfile.TemporaryDirectory(prefix="liveportrait-bench-") as folder:
+        path = motion_file.write(Path(folder) / "motion.npz", motion(frames))
+        read = middle(lambda: motion_file.read(path), repeat)
+    rig = keypoint_rig.build(bpy.context, motion(frames), "Bench", first_frame=1)
+    every = range(1, frames + 1)
+    rig["smile"], rig["blink_left"] = 0.5, -3.0
+    controlled = middle(lambda: keypoint_rig.sample(rig, every), repeat)
+    stepped = middle(lambda: rig_sampling.sample(rig, every, stepwise=True), 1)
+    took = []
+    for frame in every[: min(frames, 500)]:
+        began = time.perf_counter()
+        scene.frame_set(frame)
+        took.append(time.perf_counter() - began)
+    text = f"{frames:,} frames"
+    return [
+        Row(f"motion file read, {text}", read),
+        Row(f"Action to motion with two controls, {text}", controlled),
+        Row(f"the same step by step (NLA, constraints, drivers), {text}", stepped),
+        Row("playback of the rig, a frame, all channels and controls", 1000 * statistics.median(took), "ms"),
     ]
 
 

@@ -72,7 +72,7 @@ def draw_option(layout: Any, settings: Any, row: Any) -> None:
         column = layout.column(align=True)
         column.prop(settings, beside, text=label)
         if getattr(settings, beside) == options.VALUE:
-            column.prop(settings, name, text=" ")
+            column.prop(settings, name, text="Frame" if row["unit"] == "frame" else "Strength")
         return
     if not beside:
         layout.prop(settings, name, text=label)

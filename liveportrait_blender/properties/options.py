@@ -30,7 +30,16 @@ CROP_CHOICES = (
     ("on", "Always", "Crop the driving to its face"),
     ("off", "Never", "Use the whole picture of the driving"),
 )
-WORD_TIPS = {"off": "Leave it as it is", "auto": "Let the backend choose", VALUE: "Use the number"}
+# How the words are called, and what they do; of one option where it says more than the general one.
+WORDS = {
+    "off": ("Off", "Leave it as it is"),
+    "auto": ("Automatic", "Let the backend choose"),
+    VALUE: ("Chosen Strength", "Use the number"),
+}
+REFERENCE_WORDS = {
+    "auto": ("Most Neutral Frame", "Let the backend find the frame whose face does least"),
+    VALUE: ("Chosen Frame", "Use the frame of this number"),
+}
 
 
 @cache
@@ -143,10 +152,7 @@ def properties() -> dict[str, Any]:
             found[beside] = bpy.props.EnumProperty(
                 name=row["label"],
                 description=row["description"],
-                items=[
-                    (word, word.title(), WORD_TIPS[word])
-                    for word in (*row["words"], VALUE)
-                ],
+                items=[(word, *_called(row, word)) for word in (*row["words"], VALUE)],
                 default=row["default"] if isinstance(row["default"], str) else VALUE,
                 override=OVERRIDE,
             )
@@ -156,6 +162,12 @@ def properties() -> dict[str, Any]:
             )
         found[row["name"]] = _property(row)
     return found
+
+
+def _called(row: Mapping[str, Any], word: str) -> tuple[str, str]:
+    """Name and tooltip of a word that an option may be."""
+    own = REFERENCE_WORDS if row["name"] == "reference_frame" else {}
+    return own.get(word) or WORDS[word]
 
 
 def _property(row: Mapping[str, Any]) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 import bpy
 import pytest
 
+from tests.blender.layout_recorder import draw
+
 
 @pytest.fixture
 def settings(addon: ModuleType) -> Any:
@@ -148,3 +150,19 @@ def test_moving_a_control_is_noticed(settings: Any) -> None:
     before = revision()
     settings.controls.pout = 0.05
     assert revision() > before
+
+
+def test_numbers_that_may_be_a_word_are_called_what_they_are(settings: Any) -> None:
+    drawn = draw(bpy.types.LIVEPORTRAIT_PT_options_motion)
+    assert "Chosen Frame" in enum_name(settings.options, "reference_frame_mode") and "Frame" in drawn.text
+    assert "Strength" not in drawn.text  # smoothing is off
+    settings.options.reference_frame_mode, settings.options.smoothing_mode = "auto", "value"
+    assert enum_name(settings.options, "reference_frame_mode") == "Most Neutral Frame"
+    assert enum_name(settings.options, "smoothing_mode") == "Chosen Strength"
+    drawn = draw(bpy.types.LIVEPORTRAIT_PT_options_motion)
+    assert "Strength" in drawn.text and "reference_frame" not in drawn.names
+
+
+def enum_name(owner: Any, name: str) -> str:
+    """What the chosen one of an enumeration is called."""
+    return owner.bl_rna.properties[name].enum_items[getattr(owner, name)].name
