@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from backend.library import load_library
+from backend.motion_files import save_motion
+from liveportrait_blender import motion_file
 from liveportrait_blender.session import Session
 from liveportrait_blender.supervisor import BackendSettings
 from tests.contract.serving import PATIENCE, TOKEN, serving
@@ -29,6 +32,20 @@ class Asked:
 
     def params(self) -> dict[str, Any]:
         return {"source": self.source, "driving": {"library": "wink"}, "options": {"frames": [0, 3]}}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file of curves or a template to be read, as the add-on's import asks for it."""
+
+    motion: Path
+    folder: Path
+    method: str = "motion.convert"
+    label: str = "anna"
+    landing: Any = None
+
+    def params(self) -> dict[str, Any]:
+        return {"motion": self.motion, "format": "npz"}
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -65,5 +82,36 @@ def test_a_remote_backend_is_reached_over_tls_and_gets_the_files(portrait: Path,
             assert (record.state, record.frames) == ("done", 3)
             assert not session.local  # so the portrait was sent
             assert session.state.kind == "ready" and session.state.engines["mesh"]["available"]
+        finally:
+            session.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["curves.csv", "curves.json", "curves", "Kurven ä.JSON", "template.pkl", "motion.npz"]
+)
+def test_curves_and_templates_are_sent_to_a_remote_backend_and_come_back_as_motion(
+    name: str, tmp_path: Path
+) -> None:
+    """It cannot read the path, and goes by the contents and the name that are sent."""
+    smile = load_library("smile")
+    given = tmp_path / "here" / name
+    given.parent.mkdir()
+    suffix = Path(name).suffix.lower() or ".csv"
+    save_motion(smile, tmp_path / f"written{suffix}").rename(given)
+    with serving(tmp_path) as running:
+        settings = BackendSettings(remote_url=running.url, remote_token=TOKEN)
+        session = Session(lambda: settings)
+        try:
+            record = ended(session, Converted(given, tmp_path / "out"))
+            assert record.state == "done", (record.error, record.hint)
+            assert not session.local
+            motion = motion_file.read(tmp_path / "out" / "motion.npz")
+            assert len(motion) == len(smile)
+            assert (motion.engine == "arkit") == (suffix in (".csv", ".json"))
+            given.write_text('{"format": "something else"}' if suffix == ".json" else "no table")
+            record = ended(session, Converted(given, tmp_path / "again"))
+            wanted = "bad-motion" if Path(name).suffix else "unreadable-media"  # by its name it may be a clip
+            assert (record.state, record.code) == ("failed", wanted), record
+            assert given.name in record.error  # as she calls it, not where it was kept
         finally:
             session.close()
