@@ -16,6 +16,7 @@ from .mesh_source import MeshAppearance, smoothstep, to_pixels
 from .mesh_topology import EYES, FACE_POINTS
 
 STRETCH = 6.0  # times a triangle may be enlarged before it counts as a sliver
+STILL = 0.005  # map cells up to which a vertex has not moved
 SLIVER = 0.8  # map cells: how thin
 PLATE_FADE = 0.03  # eye units of head motion over which the background's plate fades in
 LID_PROFILE = np.array([0.5, 0.8, 1.0, 1.0, 1.0, 0.8, 0.5])
@@ -75,16 +76,19 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
 
     face = app.face_triangles
     order = np.argsort(-depth[face].mean(axis=1), kind="stable")
-    triangles = np.concatenate([app.outer_triangles, app.hole_triangles, face[order]])
+    # What stays where it is need not be drawn.
+    moved = np.abs(target - source).max(axis=1) > STILL
+    around = app.outer_triangles[moved[app.outer_triangles].any(axis=1)]
+    triangles = np.concatenate([around, app.hole_triangles, face[order]])
     corners = target[triangles]
     e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
     front = np.flatnonzero(area > 1e-3)  # neither turned away nor closed to a line
-    outer = int(np.searchsorted(front, len(app.outer_triangles)))
+    outer = int(np.searchsorted(front, len(around)))
     # Slivers, which the rasteriser draws too wide, lie below what is round them.
-    around = front[:outer]
-    longest = np.maximum((e1[around] ** 2).sum(axis=1), (e2[around] ** 2).sum(axis=1))
-    front[:outer] = around[np.argsort(area[around] ** 2 > SLIVER**2 * longest, kind="stable")]
+    first = front[:outer]
+    longest = np.maximum((e1[first] ** 2).sum(axis=1), (e2[first] ** 2).sum(axis=1))
+    front[:outer] = first[np.argsort(area[first] ** 2 > SLIVER**2 * longest, kind="stable")]
     triangles, corners = triangles[front], corners[front]
     coefficients = affine(source[triangles], corners).astype(np.float32)
     coefficients = np.concatenate([np.array([[1, 0, 0, 0, 1, 0]], np.float32), coefficients])
