@@ -16,6 +16,7 @@ import bpy
 MODULES: tuple[str, ...] = (
     "properties.options",
     "properties.controls",
+    "properties.face_drivings",
     "properties.scene",
     "properties.rig",
     "properties.shape_keys",

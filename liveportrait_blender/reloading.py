@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Results keep the frame they show when their image is reloaded.
 
-`image.reload()`, as scripts and other add-ons call it, has Blender (4.2 to 5.2) copy the material's nodes anew
+`image.reload()`, as scripts and add-ons call it, has Blender (4.2 to 5.2) copy the material's nodes anew
 with the frame that the file holds, mostly 0, and count it afresh only when the scene's frame changes: until
 then the plane shows its first picture. So the right frame is written into the file's node, the original.
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import bpy
 
-from . import inputs, motion_rates, preferences, results, runtime
+from . import face_drivings, inputs, motion_rates, preferences, results, runtime
 from .names import UserError
 
 LIBRARY_RATE, SEQUENCE_RATE = Fraction(30), Fraction(25)  # of its motions; of what does not say
@@ -97,6 +97,8 @@ def missing(context: Any, needs_source: bool = True, needs_driving: bool = True)
     reason = runtime.missing()[0]
     if not reason and needs_source:
         reason = inputs.source_missing(context)
+    if not reason and needs_source and face_drivings.in_use(context):
+        reason, needs_driving = face_drivings.missing(context), face_drivings.needs_main(context)
     if not reason and needs_driving:
         reason = inputs.driving_missing(context)
     return reason

@@ -14,7 +14,7 @@ from typing import Any
 
 import bpy
 
-from . import control_curves, inputs, pump, requests, results, runtime
+from . import control_curves, face_drivings, inputs, pump, requests, results, runtime
 from .job_records import JobRecord
 from .names import UserError
 
@@ -46,7 +46,8 @@ def animate(
     source, driving: files, driving also a name of the library. options: come before the scene's. start: scene
     frame of the first picture [the current one]. replaces: a result's image, whose place is taken. seconds:
     no more than the first so many. faces: drivings of their own by the face's number, texts as driving; with
-    them the driving that is chosen in the scene is not used. controls_only: nor is it then, the expression
+    them the driving that is chosen in the scene is not used [what the panel lists, of the portrait that is
+    chosen there]. controls_only: nor is it then, the expression
     controls alone drive.
     """
     scene = context.scene
@@ -60,9 +61,12 @@ def animate(
         last = max(scene.frame_end, start)
         more["controls"] = control_curves.sample(scene, range(start, last + 1))
     own = requests.faces_from(faces or {})
+    if not (own or source or driving or controls_only) and face_drivings.in_use(context):
+        own = face_drivings.chosen(context)
     undriven = not driving and (bool(own) or controls_only)
     performance = None if undriven else _performance(context, driving, more)
-    asked = requests.job_options(scene, performance, more)
+    cut = next((one for one in own.values() if one.frames is not None), performance)
+    asked = requests.job_options(scene, cut, more)
     label = name or scene.liveportrait.result_name or Path(portrait.label).stem
     folder = results.new_folder(context, label)
     request = requests.AnimateRequest(

@@ -5,10 +5,13 @@ from typing import Any
 
 import bpy
 from bpy.types import Operator
+from bpy_extras.io_utils import ImportHelper
 
-from .. import faces, inputs, runtime
+from .. import face_drivings, faces, inputs, runtime
 from ..client import BackendError
 from ..names import UserError
+from .driving import DRIVING_SUFFIXES
+from .source import checked, pattern
 
 ROLES = (
     ("source", "Source", "The portrait"),
@@ -71,7 +74,55 @@ class LIVEPORTRAIT_OT_choose_face(Operator):
         return {"FINISHED"}
 
 
-CLASSES = (LIVEPORTRAIT_OT_find_faces, LIVEPORTRAIT_OT_choose_face)
+class LIVEPORTRAIT_OT_drive_faces(Operator):
+    bl_idname = "liveportrait.drive_faces"
+    bl_label = "A Driving for Each Face"
+    bl_description = "List the faces that were found, each with what it performs"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        found = faces.known(context, "source")
+        if found is None or not found.faces:
+            cls.poll_message_set("Look for the portrait's faces first")
+            return False
+        return True
+
+    def execute(self, context: Any) -> set[str]:
+        face_drivings.begin(context, [face.number for face in faces.known(context, "source").faces])
+        return {"FINISHED"}
+
+
+class LIVEPORTRAIT_OT_open_face_driving(Operator, ImportHelper):
+    bl_idname = "liveportrait.open_face_driving"
+    bl_label = "Open Driving of a Face"
+    bl_description = "Choose the clip, picture or motion file that drives this face"
+    bl_options = {"REGISTER", "UNDO"}
+
+    number: bpy.props.IntProperty(name="Number", description="The face's number", min=0)
+    filter_glob: bpy.props.StringProperty(default=pattern(DRIVING_SUFFIXES), options={"HIDDEN"})
+
+    def execute(self, context: Any) -> set[str]:
+        every = context.scene.liveportrait.face_drivings.faces
+        face = next((one for one in every if one.number == self.number), None)
+        if face is None:
+            self.report({"ERROR"}, f"Face {self.number} is not listed. Look for the faces again.")
+            return {"CANCELLED"}
+        try:
+            face.path = checked(self.filepath, DRIVING_SUFFIXES, "clip, picture or motion file")
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        face.kind = "FILE"
+        return {"FINISHED"}
+
+
+CLASSES = (
+    LIVEPORTRAIT_OT_find_faces,
+    LIVEPORTRAIT_OT_choose_face,
+    LIVEPORTRAIT_OT_drive_faces,
+    LIVEPORTRAIT_OT_open_face_driving,
+)
 
 
 def unregister() -> None:

@@ -8,7 +8,17 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import Operator
 
-from .. import compare, image_plane, performance, preferences, recipes, result_files, results, runtime
+from .. import (
+    compare,
+    face_drivings,
+    image_plane,
+    performance,
+    preferences,
+    recipes,
+    result_files,
+    results,
+    runtime,
+)
 from ..names import UserError
 
 
@@ -132,6 +142,10 @@ class LIVEPORTRAIT_OT_load_recipe(Operator):
         settings.options.set_options(options)
         still = {name: value for name, value in controls.items() if isinstance(value, (int, float))}
         settings.controls.set_controls(still)
+        for motion in face_drivings.load(
+            context, recipes.faces_of(image), options.get("face", 0) if driving else None
+        ):
+            self.report({"WARNING"}, f"There is no {motion} any more.")
         return {"FINISHED"}
 
 

@@ -49,6 +49,14 @@ def table() -> dict[str, Any]:
 
 
 @cache
+def library_items() -> list[tuple[str, str, str]]:
+    """The motions of the library as an EnumProperty has them."""
+    return [
+        (row["name"], row["label"], f"{row['label']}, {row['seconds']:g} seconds")
+        for row in table()["library"]
+    ]
+
+
 def rows() -> dict[str, dict[str, Any]]:
     """The options by name."""
     return {row["name"]: row for row in table()["options"]}

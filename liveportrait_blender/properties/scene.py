@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is chosen for the next animation, saved with the scene: `scene.liveportrait`."""
 
-
-from typing import Any
-
 import bpy
 from bpy.types import PropertyGroup
 
 from .. import compat
 from . import options
 from .controls import LIVEPORTRAIT_PG_controls
+from .face_drivings import LIVEPORTRAIT_PG_face_drivings
 from .options import LIVEPORTRAIT_PG_options
 
 SOURCE_KINDS = (
@@ -29,13 +27,6 @@ RESULT_KINDS = (
     ("OBJECT", "Selected Object", "Replace the texture of the active object", "MATERIAL", 1),
     ("IMAGES", "Only Images", "Write the image sequence and leave the scene as it is", "RENDER_RESULT", 2),
 )
-
-
-def _library(_self: Any = None, _context: Any = None) -> list[tuple[str, str, str]]:
-    return [
-        (row["name"], row["label"], f"{row['label']}, {row['seconds']:g} seconds")
-        for row in options.table()["library"]
-    ]
 
 
 class LIVEPORTRAIT_PG_scene(PropertyGroup):
@@ -69,8 +60,9 @@ class LIVEPORTRAIT_PG_scene(PropertyGroup):
         name="Strip", description="A movie or image strip; the part between its handles is used"
     )
     driving_library: bpy.props.EnumProperty(
-        name="Motion", description="A motion that comes with the add-on", items=_library()
+        name="Motion", description="A motion that comes with the add-on", items=options.library_items()
     )
+    face_drivings: bpy.props.PointerProperty(name="Face Drivings", type=LIVEPORTRAIT_PG_face_drivings)
     options: bpy.props.PointerProperty(name="Options", type=LIVEPORTRAIT_PG_options)
     controls: bpy.props.PointerProperty(name="Expression Controls", type=LIVEPORTRAIT_PG_controls)
     result_kind: bpy.props.EnumProperty(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from tests.blender.frames import read_png, write_png
 from tests.blender.layout_recorder import Drawn, draw
-from tests.blender.working import ops, portrait, until, working  # noqa: F401
+from tests.blender.working import folder_of, frames_of, ops, portrait, until, working  # noqa: F401
 
 
 @pytest.fixture
@@ -76,6 +77,72 @@ def test_the_folder_of_faces_does_not_grow_for_ever(working: Any, couple: Path) 
     assert len(kept) == faces.KEPT and "41.png" not in kept and "42.png" in kept
     assert sum(path.stat().st_size > 1000 for path in folder.glob("*.png")) == 2  # those just found
     assert (folder / "note.txt").is_file()
+
+
+def moved(pictures: list[np.ndarray], columns: slice) -> float:
+    first = pictures[0][:, columns, :3].astype(int)
+    return max(float(np.abs(picture[:, columns, :3].astype(int) - first).mean()) for picture in pictures)
+
+
+def test_each_face_has_a_driving_of_its_own(
+    working: Any, couple: Path, tmp_path: Path  # noqa: F811
+) -> None:
+    from liveportrait_blender import requests, results
+
+    settings = bpy.context.scene.liveportrait
+    settings.source_path, settings.driving_kind, settings.result_kind = str(couple), "LIBRARY", "IMAGES"
+    settings.driving_library = "wink"
+    with pytest.raises(RuntimeError, match="Look for the portrait's faces first"):
+        ops().drive_faces()
+    ops().find_faces(role="source")
+    assert "liveportrait.drive_faces" in panel("source").ids
+    ops().drive_faces()
+    large, small = settings.face_drivings.faces
+    assert (large.number, large.kind, small.number, small.kind) == (0, "MAIN", 1, "MAIN")
+    drawn = panel("source")
+    assert {"kind", "use"} <= drawn.names and "Face 0" in drawn.text
+
+    large.kind, small.kind = "STILL", "FILE"
+    assert requests.missing(bpy.context) == "Choose a driving for face 1"
+    assert "liveportrait.open_face_driving" in panel("source").ids
+    with pytest.raises(RuntimeError, match="does not exist"):
+        ops().open_face_driving(number=1, filepath=str(tmp_path / "gone.npz"))
+    (tmp_path / "gone.npz").touch()
+    ops().open_face_driving(number=1, filepath=str(tmp_path / "gone.npz"))
+    (tmp_path / "gone.npz").unlink()
+    with pytest.raises(RuntimeError, match="driving of face 1 is not there"):
+        ops().animate()
+    small.kind, small.library = "LIBRARY", "talk"
+    settings.driving_kind, settings.driving_path = "FILE", ""  # no face needs it
+    assert requests.missing(bpy.context) == ""
+    assert ops().animate(name="one", frames=(0, 15)) == {"FINISHED"}
+    image = bpy.data.images["one"]
+    pictures = [read_png(path) for path in frames_of(folder_of(image))]
+    assert moved(pictures, slice(0, 320)) > 4 * moved(pictures, slice(320, None))  # the small one, left
+
+    large.kind = "MAIN"
+    assert requests.missing(bpy.context) == "Choose a driving clip first"
+    settings.driving_kind = "LIBRARY"
+    assert ops().animate(name="both", frames=(0, 15)) == {"FINISHED"}
+    both = bpy.data.images["both"]
+    told = {role: each["name"] for role, each in json.loads(both.liveportrait.summary)["inputs"].items()}
+    assert told["face 0"] == "wink.npz" and told["face 1"] == "talk.npz"
+    pictures = [read_png(path) for path in frames_of(folder_of(both))]
+    assert moved(pictures, slice(320, None)) > 0.5
+
+    settings.face_drivings.faces.clear()
+    settings.face_drivings.use = False
+    settings.source_path = "//another.png"
+    bpy.data.images.remove(image)
+    assert results.active(bpy.context) == both
+    assert ops().load_recipe() == {"FINISHED"}
+    assert settings.face_drivings.use and Path(settings.source_path) == couple
+    again = [(face.number, face.kind, face.library) for face in settings.face_drivings.faces]
+    assert again == [(0, "LIBRARY", "wink"), (1, "LIBRARY", "talk")]
+    assert requests.missing(bpy.context) == ""
+    assert "Face 1" in panel("source").text
+    settings.source_path = str(tmp_path / "another.png")
+    assert "Face 1" not in panel("source").text  # they were another portrait's
 
 
 def test_a_driving_without_a_face_is_said(working: Any, tmp_path: Path) -> None:  # noqa: F811
