@@ -127,7 +127,7 @@ def make_appearance(
     eye_unit = float(np.linalg.norm(shape[OUTER_EYE_CORNERS[0]] - shape[OUTER_EYE_CORNERS[1]]))
     unit_px = eye_unit * scale * float(np.sqrt(abs(np.linalg.det(placement[:, :2]))))
 
-    outer_px, outer_triangles = _outer_mesh(landmarks, width, height)
+    outer_px, outer_triangles = outer_mesh(landmarks, width, height)
     pivot_depth = float(crop_landmarks[list(TRAGUS), 2].mean())
     oval = topology().oval
     oval_px = landmarks[oval, :2].astype(np.float64)
@@ -196,7 +196,7 @@ def _oriented(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
     return flipped
 
 
-def _outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices outside the face (rings round the oval, a grid, the border) and triangles over oval +
     vertices.
     """
@@ -210,39 +210,51 @@ def _outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndar
         points.append(moved[within])
     xs, ys = np.linspace(0, width, GRID + 1), np.linspace(0, height, GRID + 1)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    hull = (centre + (oval_px - centre) * (RINGS[-1] + 0.05)).astype(np.float32)
-    free = np.array([cv2.pointPolygonTest(hull, (float(x), float(y)), False) < 0 for x, y in grid])
+    free = ~_inside(grid, centre + (oval_px - centre) * (RINGS[-1] + 0.05))
     border = (grid[:, 0] <= 0) | (grid[:, 1] <= 0) | (grid[:, 0] >= width) | (grid[:, 1] >= height)
     points.append(grid[free | border])
     outer = np.concatenate(points)
-    everything = np.concatenate([oval_px, outer]).astype(np.float32)
-    corner = everything.min(axis=0) - 2
-    division = cv2.Subdiv2D(
-        (
-            int(corner[0]) - 2,
-            int(corner[1]) - 2,
-            int(np.ptp(everything[:, 0])) + 8,
-            int(np.ptp(everything[:, 1])) + 8,
-        )
-    )
-    index: dict[tuple[float, float], int] = {}
     vertex = np.concatenate([oval, FACE_POINTS + np.arange(len(outer))])
-    for i, (x, y) in enumerate(everything):
-        index.setdefault((float(x), float(y)), int(vertex[i]))
-        division.insert((float(x), float(y)))
-    triangles = []
-    for x0, y0, x1, y1, x2, y2 in division.getTriangleList():
-        try:
-            triangles.append((index[(x0, y0)], index[(x1, y1)], index[(x2, y2)]))
-        except KeyError:
-            continue  # a triangle of Subdiv2D's enclosing one
+    triangles = vertex[_delaunay(np.concatenate([oval_px, outer]).astype(np.float32))]
     points_px = np.zeros((FACE_POINTS + len(outer), 2))
     points_px[:FACE_POINTS] = landmarks[:FACE_POINTS, :2]
     points_px[FACE_POINTS:] = outer
-    found = np.array(triangles, np.int32)
+    found = triangles.astype(np.int32)
     # Those across the face lie below all others: what is seen of them is only what nothing else covers.
     across = (found < FACE_POINTS).all(axis=1)
     return outer, _oriented(np.concatenate([found[across], found[~across]]), points_px)
+
+
+def _inside(points: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """Which points (n,2) lie inside a closed outline (k,2): those that an odd number of its edges pass on one
+    side.
+    """
+    x, y = points[:, :1], points[:, 1:]
+    x0, y0 = outline.T
+    x1, y1 = np.roll(outline, -1, axis=0).T
+    steep = np.where(y1 == y0, 1.0, y1 - y0)
+    crosses = ((y0 <= y) != (y1 <= y)) & (x < x0 + (y - y0) * (x1 - x0) / steep)
+    return np.asarray(crosses.sum(axis=1) % 2 == 1)
+
+
+def _delaunay(points: np.ndarray) -> np.ndarray:
+    """Triangles (t,3) over points (n,2) float32, as their indices."""
+    low = np.floor(points.min(axis=0)).astype(int) - 4
+    width, height = np.ceil(points.max(axis=0)).astype(int) - low + 4
+    division = cv2.Subdiv2D((int(low[0]), int(low[1]), int(width), int(height)))
+    division.insert(points.tolist())
+    corners = np.asarray(division.getTriangleList(), np.float32).reshape(-1, 2)
+    # Where two points are one, the first counts; Subdiv2D's enclosing triangle has corners elsewhere.
+    known, first = np.unique(_whole(points), return_index=True)
+    wanted = _whole(corners)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    index = np.where(known[at] == wanted, first[at], -1).reshape(-1, 3)
+    return index[(index >= 0).all(axis=1)]
+
+
+def _whole(points: np.ndarray) -> np.ndarray:
+    """Points (n,2) float32 as one number each, equal where they are."""
+    return np.ascontiguousarray(points + np.float32(0.0)).view(np.int64).ravel()
 
 
 def _follow(

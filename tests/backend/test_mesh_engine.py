@@ -14,7 +14,7 @@ from backend.engines.filling import fill
 from backend.engines.mesh import MeshEngine
 from backend.engines.mesh_maps import eye_openings, lip_opening
 from backend.engines.mesh_mouth import PATCH_SIZE
-from backend.engines.mesh_source import MeshAppearance
+from backend.engines.mesh_source import MeshAppearance, outer_mesh
 from backend.engines.mesh_topology import topology
 from backend.faces import find_faces
 from backend.motion import Motion
@@ -310,3 +310,17 @@ def test_a_drivers_flesh_takes_the_sources_colours_and_its_teeth_stay_pale(subje
     flesh = column[count // 2 : -count // 5].mean(axis=0)
     assert flesh[0] > 1.2 * flesh[2]
     assert teeth[1] > 0.75 * teeth[0]
+
+
+def test_the_surroundings_are_covered_by_triangles_once(subject: Subject) -> None:
+    """Every place of a region lies in one triangle round the face, whatever the region's shape."""
+    for height, width in ((400, 400), (300, 700)):
+        scale = 0.3 * height / float(np.ptp(subject.landmarks[:, 1]))
+        landmarks = subject.landmarks * scale
+        landmarks[:, :2] += (width / 2, height / 2) - landmarks[:, :2].mean(axis=0)
+        outer, triangles = outer_mesh(landmarks, width, height)
+        points = np.concatenate([landmarks[:468, :2], outer])
+        a, b, c = (points[triangles[:, i]] for i in range(3))
+        area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
+        assert area.min() >= -1e-6
+        assert area.sum() == pytest.approx(width * height, rel=1e-5)
