@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -26,6 +27,21 @@ def soft_mask(size: int = 512, compatibility: str = "product") -> np.ndarray:
     distance = np.hypot(beyond[:, None], beyond[None, :])
     level = np.floor(255 * np.maximum(0, 1 - distance / feather))
     return (level / 255).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PastePlan:
+    """What a Paster does, for one picture, to be done elsewhere: on the device that draws the crops.
+
+    matrix: 2x3, px of the crop -> px of the region. weight: (h, w) f4 in 0..1 of the crop's pixels; where it
+    is 0 the picture's own stay. below: (h, w, 3) uint8 or uint16, the picture there. rounding: to the
+    nearest level, else down.
+    """
+
+    matrix: np.ndarray
+    weight: np.ndarray
+    below: np.ndarray
+    rounding: bool
 
 
 class Paster:
@@ -100,6 +116,12 @@ class Paster:
         cv2.copyTo(below, self._kept.view(np.uint8), mixed)
         out[y0:y1, x0:x1] = mixed
         return out
+
+    def plan(self, picture: np.ndarray) -> PastePlan:
+        """For pictures of `region` (as the array's [y0:y1, x0:x1]) that are made elsewhere."""
+        x0, y0, x1, y1 = self.region
+        below = np.ascontiguousarray(picture[y0:y1, x0:x1])
+        return PastePlan(self._matrix, self._weight, below, self._rules.rounding)
 
     def _mix(self, above: np.ndarray, below: np.ndarray) -> np.ndarray:
         top = np.iinfo(below.dtype).max

@@ -18,13 +18,14 @@ import numpy as np
 from backend import __version__, media
 from backend.capture import Cancel, capture_stream, check_cancel
 from backend.driving import Driving, at_rest, fingerprint, fingerprint_of, open_driving, select_frames
-from backend.engines import Choice, Engine, choose
+from backend.engines import Choice, Engine, choose, pasting
 from backend.errors import Cancelled, InputError
 from backend.large_pictures import cost_of
 from backend.live import live
 from backend.motion import Motion
 from backend.motion_files import save_motion
 from backend.options import Options
+from backend.paste import PastePlan
 from backend.performance import (
     Performance,
     retargeted,
@@ -42,7 +43,7 @@ from backend.results import (
     refuse_overwriting,
 )
 from backend.scenes import Part, measured_elsewhere, sound_of, stage_scene
-from backend.source import Canvas, Source, check_source, open_source
+from backend.source import RENDERED_CROP, Canvas, Source, check_source, open_source
 from backend.staging import Staged, face_in_frames
 from backend.takes import lost_faces
 
@@ -257,20 +258,40 @@ def _render(
     cancel: Cancel | None,
 ) -> Generator[np.ndarray, None, None]:
     """Whole frames, one after the other; see `render`."""
+    plan = canvas.plan() if pasting(engine) else None
+    drawn = _drawn(source, performance, options, engine, plan, cancel)
+    # A GPU draws the next batch while this one is put in its place and written.
+    ahead = drawn if engine.device == "cpu" else media.prefetch(drawn, depth=1)
+    with closing(ahead) as batches:
+        for batch in batches:
+            for face in batch:
+                yield canvas.frame(face, pasted=plan is not None)
+
+
+def _drawn(
+    source: Source,
+    performance: Performance,
+    options: Options,
+    engine: Engine,
+    plan: PastePlan | None,
+    cancel: Cancel | None,
+) -> Generator[np.ndarray, None, None]:
+    """Batches of faces as the engine renders them, or pasted as planned."""
+    pastes = pasting(engine)
     x0, y0, x1, y1 = source.window
-    batch = int(np.clip(BATCH_BYTES // max(3 * (x1 - x0) * (y1 - y0), 1), 1, BATCH))
+    size = 3 * (x1 - x0) * (y1 - y0) if source.native else 3 * RENDERED_CROP**2
+    size = size if plan is None else plan.below.nbytes
+    batch = int(np.clip(BATCH_BYTES // max(size, 1), 1, BATCH))
     for keypoints, mouths in retargeted(source.motion, performance, options, engine):
         for start in range(0, len(keypoints.driving), batch):
             check_cancel(cancel)
             piece = slice(start, start + batch)
-            rendered = engine.render(
-                source.appearance,
-                keypoints.source[piece],
-                keypoints.driving[piece],
-                None if mouths is None else mouths[piece],
-            )
-            for face in rendered:
-                yield canvas.frame(face)
+            keys = keypoints.source[piece], keypoints.driving[piece]
+            if plan is None or pastes is None:
+                shown = None if mouths is None else mouths[piece]
+                yield engine.render(source.appearance, *keys, shown)
+            else:
+                yield pastes.render_pasted(source.appearance, *keys, plan)
 
 
 def _summary(choice: Choice, source: Path, parts: Sequence[Part], options: Options) -> Summary:

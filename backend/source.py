@@ -21,12 +21,13 @@ from backend.errors import InputError
 from backend.faces import choose_face, find_faces, named
 from backend.motion import Motion
 from backend.options import Options
-from backend.paste import Paster
+from backend.paste import PastePlan, Paster
 from backend.territories import Place, alone, place_of
 
 RENDERED_CROP = 512  # pixels across what an engine without native resolution renders
 READS_LANDMARKS = ("eye_retargeting", "lip_retargeting", "normalize_lips")
 RATIO_CONTROLS = ("eyes_open", "lips_open_target")
+PASTED_ELSEWHERE = 3000 * 3000  # pixels of a region, which cost a GPU some 100 bytes each
 DEEP = 257  # 255 * 257 = 65535: 8-bit levels in 16 bits
 
 
@@ -201,7 +202,8 @@ class Canvas:
         self._source = source
         self._pastes = source.pastes(options)
         self._deep = source.picture.deep if deep and self._pastes else None
-        self._frame = (source.picture.rgb if self._deep is None else self._deep).copy()
+        self._base = source.picture.rgb if self._deep is None else self._deep
+        self._frame = self._base.copy()
         self._paster = None
         if self._pastes and not source.native:
             height, width = source.picture.rgb.shape[:2]
@@ -222,9 +224,20 @@ class Canvas:
             return alpha
         return cropping.crop(alpha, self._source.crop.matrix(self._source.crop_size), self._source.crop_size)
 
-    def frame(self, rendered: np.ndarray) -> np.ndarray:
-        """The output frame (h,w,3) with a rendered face. The array is used again for the next frame."""
-        frame = self._placed(rendered)
+    def plan(self) -> PastePlan | None:
+        """How an engine that pastes makes what `frame` then takes as pasted. None where there is nothing to
+        paste, or the region is too large to lie beside the networks in a GPU's memory.
+        """
+        if self._paster is None:
+            return None
+        x0, y0, x1, y1 = self._paster.region
+        return self._paster.plan(self._base) if 0 < (x1 - x0) * (y1 - y0) <= PASTED_ELSEWHERE else None
+
+    def frame(self, rendered: np.ndarray, pasted: bool = False) -> np.ndarray:
+        """The output frame (h,w,3) with a rendered face, or with what the plan makes of it. The array is used
+        again for the next frame.
+        """
+        frame = self._with_region(rendered) if pasted else self._placed(rendered)
         return frame if self._opacity is None else cv2.multiply(frame, self._opacity, scale=1 / 255)
 
     def _placed(self, rendered: np.ndarray) -> np.ndarray:
@@ -232,12 +245,17 @@ class Canvas:
         if not self._pastes:
             return crop_alone(source, rendered, source.crop_size)
         if self._paster is not None:
-            base = source.picture.rgb if self._deep is None else self._deep
-            return self._paster.paste(base, rendered, out=self._frame)
+            return self._paster.paste(self._base, rendered, out=self._frame)
         if self._deep is not None:
             return self._deepened(rendered)
         x0, y0, x1, y1 = source.window
         self._frame[y0:y1, x0:x1] = rendered
+        return self._frame
+
+    def _with_region(self, pixels: np.ndarray) -> np.ndarray:
+        assert self._paster is not None
+        x0, y0, x1, y1 = self._paster.region
+        self._frame[y0:y1, x0:x1] = pixels
         return self._frame
 
     def _deepened(self, rendered: np.ndarray) -> np.ndarray:

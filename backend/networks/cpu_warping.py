@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fourier import FourierConvolution
-from .layers import DownBlock3d, UpBlock3d, halved
+from .layers import DownBlock3d, UpBlock3d, folded, halved
 from .warping import HOURGLASS_IN, HOURGLASS_OUT, VARIANCE, WIDTHS, WarpingModule, axis_grid
 from .winograd import TileConvolution, Workspace, framed, from_tiles, to_tiles
 
@@ -40,17 +40,6 @@ class WarpingState:
     keypoints: Tensor
     bumps: Tensor
     background: Tensor
-
-
-def folded(
-    convolution: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution that does the batch normalisation after it as well."""
-    assert convolution.bias is not None and norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    weight = convolution.weight.double() * scale.view(-1, *[1] * (convolution.weight.dim() - 1))
-    bias = (convolution.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
-    return weight.float().detach(), bias.float().detach()
 
 
 def axes_of(size: torch.Size) -> tuple[Tensor, Tensor, Tensor]:

@@ -78,4 +78,4 @@ class SpadeGenerator(nn.Module):
             x = block(x, features)
         x = self.up_0(F.interpolate(x, scale_factor=2), features)
         x = self.up_1(F.interpolate(x, scale_factor=2), features)
-        return torch.sigmoid(self.conv_img(F.leaky_relu(x, SLOPE)).float())
+        return torch.sigmoid(self.conv_img(F.leaky_relu(x, SLOPE)))

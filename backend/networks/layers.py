@@ -84,6 +84,17 @@ class UpBlock3d(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
+def folded(
+    convolution: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that does the batch normalisation after it as well."""
+    assert convolution.bias is not None and norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    weight = convolution.weight.double() * scale.view(-1, *[1] * (convolution.weight.dim() - 1))
+    bias = (convolution.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
+    return weight.float().detach(), bias.float().detach()
+
+
 class SpectralConv2d(nn.Module):
     """Convolution whose kernel is divided by its spectral norm, estimated in training as u^T W v (Miyato et
     al. 2018).

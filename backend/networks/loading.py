@@ -31,7 +31,7 @@ from backend.networks.onnx_networks import (
     OnnxWarping,
     small_files,
 )
-from backend.networks.renderers import DeviceRenderer, PartsRenderer, Renderer, Warping
+from backend.networks.renderers import PRECISIONS, DeviceRenderer, PartsRenderer, Renderer, Warping
 from backend.networks.retargeting import Retargeting, RetargetingNetworks
 from backend.networks.warping import WarpingModule
 
@@ -47,7 +47,9 @@ def measured_choice(device: str) -> frozenset[str]:
 
 
 class Networks:
-    """`motion`, `appearance`, `small` and `renderer(half)`; WeightsError for weights that cannot be used."""
+    """`motion`, `appearance`, `small`, and `renderer` or `for_device`; each raises WeightsError for weights
+    that cannot be used.
+    """
 
     def __init__(
         self, files: Mapping[str, Path], device: str, runtime: Runtime = "torch", folder: Path | None = None
@@ -92,13 +94,20 @@ class Networks:
             return OnnxAppearance(session)
         return self._load(AppearanceFeatureExtractor, "appearance_feature_extractor").to(self._device)
 
-    def renderer(self, half: bool = False) -> Renderer:
-        """W and G. half: float16 on a GPU, where PyTorch runs both."""
-        if self._device != "cpu" and not {"warping_module", "spade_generator"} & set(self._onnx):
-            warping, generator = self._load(WarpingModule, "warping_module"), self._generator()
-            dtype = torch.float16 if half else torch.float32
-            return DeviceRenderer(warping, generator, torch.device(self._device), dtype)
+    @property
+    def draws_on_device(self) -> bool:
+        """Whether PyTorch runs W and G on a GPU."""
+        return self._device != "cpu" and not {"warping_module", "spade_generator"} & set(self._onnx)
+
+    def renderer(self) -> Renderer:
+        """W and G on the CPU or by onnxruntime."""
         return PartsRenderer(self._warping(), self._drawing())
+
+    def for_device(self) -> Callable[[str], DeviceRenderer]:
+        """W and G, read once, as their form for GPUs in a precision of PRECISIONS."""
+        warping, generator = self._load(WarpingModule, "warping_module"), self._generator()
+        device = torch.device(self._device)
+        return lambda precision: DeviceRenderer(warping, generator, device, PRECISIONS[precision])
 
     def _warping(self) -> Warping:
         if session := self._session("warping_module"):

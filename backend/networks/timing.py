@@ -7,36 +7,19 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from backend.models import catalogue
-
-from . import onnx_files, onnx_sessions
-from .appearance import AppearanceFeatureExtractor
-from .checkpoints import fill, load_state
-from .cpu_generator import CpuGenerator
-from .cpu_warping import CpuWarping
-from .generator import SpadeGenerator
-from .layers import fold_spectral_norms
-from .motion import MotionExtractor
-from .renderers import DeviceRenderer
+from . import onnx_files, timing_forms
+from .random_weights import DRAW, KINDS, WARP
 from .retargeting import SIZES, Perceptron
-from .warping import WarpingModule
+from .timing_forms import WHOLE
 
-BASELINE = "straightforward eager float32"
 REPEATS = 3
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-_KINDS: Mapping[str, Callable[[], nn.Module]] = {
-    "appearance_feature_extractor": AppearanceFeatureExtractor,
-    "motion_extractor": MotionExtractor,
-    "warping_module": WarpingModule,
-    "spade_generator": SpadeGenerator,
-}
+SLOW_UP_TO = 4
 
 
 @dataclass(frozen=True)
@@ -50,40 +33,9 @@ class Timing:
     least: float
 
 
-def write_random(folder: Path) -> dict[str, Path]:
-    """Weights in the released layout that mean nothing but cost the same: files by the catalogue's names."""
-    torch.manual_seed(0)
-    paths = {}
-    for file in catalogue.FILES:
-        if file.layout is None:
-            continue
-        path = paths[file.name] = folder / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if file.name in _KINDS:
-            torch.save(_random_state(_KINDS[file.name]()), path)
-        else:
-            torch.save({part: Perceptron(sizes).state_dict() for part, sizes in SIZES.items()}, path)
-    return paths
-
-
-def _random_state(network: nn.Module) -> dict[str, Tensor]:
-    """PyTorch's own start values; singular vectors, which start as nothing, at random."""
-    state = dict(network.state_dict())
-    for key, value in state.items():
-        if key.endswith(("weight_u", "weight_v")):
-            vector = torch.randn_like(value)
-            state[key] = vector / vector.norm()
-    return state
-
-
-def loaded(files: Mapping[str, Path], name: str) -> Any:
-    """A network with its weights."""
-    return fill(_KINDS[name](), load_state(files[name]), name)
-
-
-def batches(device: str, quick: bool) -> tuple[int, ...]:
+def batches(quick: bool) -> tuple[int, ...]:
     """The sizes that are timed."""
-    return (1,) if quick else ((1, 4) if device == "cpu" else (1, 4, 8, 16))
+    return (1,) if quick else (1, 4, 8, 16)
 
 
 def time_side_by_side(
@@ -122,100 +74,60 @@ def measure(
     sizes: Sequence[int] | None = None,
 ) -> Iterator[list[Timing]]:
     """Every network in the forms that the engine uses on a device, and if asked for in the straightforward
-    one and in onnxruntime (`onnx`: paths by onnx_files.FILES); lists of timings taken side by side.
-    sizes: of batches, by default those of `batches`.
+    ones and in onnxruntime (`onnx`: paths by onnx_files.FILES); lists of timings taken side by side, last of
+    all whole frames. sizes: of batches, by default those of `batches`.
+
+    On a CPU the slow ones are timed up to SLOW_UP_TO frames at a time: it takes minutes, and tells nothing.
     """
-    sizes = batches(device, quick) if sizes is None else sizes
-    for name in _KINDS:
-        plain = loaded(files, name)
-        makers = list(_forms(name, plain, files, device, baseline, (onnx or {}).get(name)))
+    sizes = batches(quick) if sizes is None else sizes
+    for name in (*KINDS, WHOLE):
+        if name == WHOLE:
+            makers = list(timing_forms.whole_frame(files, device, baseline))
+        else:
+            makers = list(timing_forms.forms(name, files, device, baseline, (onnx or {}).get(name)))
         for batch in sizes:
-            inputs = _inputs(name, batch)
-            forms = {form: make(inputs) for form, make in makers}
-            yield time_side_by_side(name, forms, batch, device, 1 if quick else REPEATS)
+            inputs = timing_forms.inputs_of(name, batch)
+            forms = {
+                form: make(inputs)
+                for form, make, slow in makers
+                if device != "cpu" or batch <= SLOW_UP_TO or not slow
+            }
+            repeats = 1 if quick else repeats_of(device, batch)
+            yield time_side_by_side(name, forms, batch, device, repeats)
     yield from _small(device, sizes)
 
 
-Maker = Callable[[Sequence[Tensor]], Callable[[], object]]
-
-
-def _forms(
-    name: str,
-    plain: nn.Module,
-    files: Mapping[str, Path],
-    device: str,
-    baseline: bool,
-    onnx: Path | None,
-) -> Iterator[tuple[str, Maker]]:
-    if baseline:
-        straight = loaded(files, name).to(device)
-        yield BASELINE, lambda inputs: _call(straight, [value.to(device) for value in inputs])
-    if device == "cpu":
-        yield "float32", lambda inputs: _cpu_form(name, plain, inputs)
-    else:
-        for label, dtype in DTYPES.items():
-            if name in ("appearance_feature_extractor", "motion_extractor") and dtype != torch.float32:
-                continue  # the engine keeps these in float32: they measure
-            yield label, _device_form(name, files, device, dtype)
-    if onnx is not None:
-        session = onnx_sessions.OnnxNetwork(onnx, device)
-        yield f"onnxruntime, {session.provider}", lambda inputs: _session_call(session, inputs)
-
-
-def _call(network: Callable[..., object], inputs: Sequence[Tensor]) -> Callable[[], object]:
-    return lambda: network(*inputs)
-
-
-def _session_call(session: onnx_sessions.OnnxNetwork, inputs: Sequence[Tensor]) -> Callable[[], object]:
-    arrays = [value.numpy() for value in inputs]
-    return lambda: session(*arrays)
-
-
-def _cpu_form(name: str, plain: Any, inputs: Sequence[Tensor]) -> Callable[[], object]:
-    """What the engine runs on a CPU. Of W only what a frame costs: a source is prepared once."""
-    if name == "warping_module":
-        warping = CpuWarping(plain)
-        state = warping.prepare(inputs[0][:1], inputs[1][:1])
-        return lambda: warping.run(state, inputs[2])
-    if name == "spade_generator":
-        generator = CpuGenerator(plain)
-        return lambda: generator(inputs[0])
-    return _call(plain, inputs)
-
-
-def _device_form(name: str, files: Mapping[str, Path], device: str, dtype: torch.dtype) -> Maker:
-    """As DeviceRenderer has W and G; the others plainly."""
-    network = loaded(files, name)
-    if isinstance(network, SpadeGenerator):
-        with torch.no_grad():
-            fold_spectral_norms(network)
-    network = network.to(device, dtype)
-    layout = DeviceRenderer.layout(network)
-
-    def make(inputs: Sequence[Tensor]) -> Callable[[], object]:
-        keypoints = name == "warping_module"  # which stay in float32
-        placed = [
-            value.to(device, torch.float32 if keypoints and at else dtype) for at, value in enumerate(inputs)
-        ]
-        return _call(layout, placed)
-
-    return make
-
-
-def _inputs(name: str, batch: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        torch.rand(batch, *shape, generator=generator) - (0.0 if what == "picture" else 0.5)
-        for what, shape in onnx_files.FILES[name].inputs.items()
-    ]
+def repeats_of(device: str, batch: int) -> int:
+    """A GPU is done in milliseconds; on a CPU a large batch is many frames already."""
+    return 20 if device != "cpu" else max(REPEATS // batch, 1)
 
 
 def _small(device: str, sizes: Sequence[int]) -> Iterator[list[Timing]]:
     for part, widths in SIZES.items():
         network = Perceptron(widths).eval().to(device)
         for batch in sizes:
-            inputs = [torch.rand(batch, widths[0], device=device)]
-            yield time_side_by_side(part, {"float32": _call(network, inputs)}, batch, device, 20)
+            numbers = torch.rand(batch, widths[0], device=device)
+            yield time_side_by_side(part, {"float32": partial(network, numbers)}, batch, device, 20)
+
+
+def arithmetic(device: str) -> tuple[float, float]:
+    """Of a whole frame (M, W, G): its floating-point operations, and what the device does of them in a
+    second, as half-precision products of large matrices show. float32 on a CPU.
+    """
+    operations = 0
+    for name in ("motion_extractor", WARP, DRAW):
+        with torch.device("meta"):
+            network, shapes = KINDS[name](), onnx_files.FILES[name].inputs.values()
+            given = [torch.empty(1, *shape) for shape in shapes]
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.eval()(*given)
+        operations += counter.get_total_flops()
+    size = 8192 if device == "cuda" else 2048
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    matrix = torch.rand(size, size, device=device).to(dtype)
+    forms = {"product": partial(torch.mm, matrix, matrix)}
+    (taken,) = time_side_by_side("matrix", forms, 1, device, 10)
+    return float(operations), 2.0 * size**3 / (taken.least / 1000)
 
 
 def peak_memory(device: str) -> int:

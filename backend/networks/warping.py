@@ -5,13 +5,11 @@ Each keypoint proposes a translation of the whole volume, the background none; a
 the features as each proposal would place them and mixes the proposals, voxel by voxel (Siarohin et al. 2019,
 Wang et al. 2021).
 
-The volume and the weights may be of half precision. Keypoints, places, the softmax and the sampling keep the
-keypoints' own, float32: a place in half precision would be off by up to a thirtieth of a voxel.
+These are the plain networks: what is loaded, exported and measured against. The forms that draw are in
+cpu_warping.py and device_warping.py.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -95,21 +93,9 @@ class Hourglass(nn.Module):
         return self.decoder(self.encoder(x))
 
 
-class PreparedSource(NamedTuple):
-    """A source, for any driving keypoints: feature volume (n,32,16,64,64), keypoints (n,21,3), the grid
-    (16,64,64,3), the compressed volume (n,4,16,64,64) and the keypoints' Gaussians (n,21,16,64,64).
-    """
-
-    volume: Tensor
-    keypoints: Tensor
-    grid: Tensor
-    compressed: Tensor
-    bumps: Tensor
-
-
 class DenseMotionNetwork(nn.Module):
-    """A source of one or b volumes, keypoints of the driving (b,21,3) -> deformation (b,16,64,64,3), where in
-    the source each voxel comes from (x,y,z in -1..1), and occlusion map (b,1,64,64) in 0..1.
+    """Volume (b,32,16,64,64), keypoints (b,21,3) of source and driving -> deformation (b,16,64,64,3), where
+    in the source each voxel comes from (x,y,z in -1..1), and occlusion map (b,1,64,64) in 0..1.
     """
 
     def __init__(self) -> None:
@@ -120,19 +106,13 @@ class DenseMotionNetwork(nn.Module):
         self.norm = nn.BatchNorm3d(COMPRESSED)
         self.occlusion = nn.Conv2d(HOURGLASS_OUT * DEPTH, 1, 7, padding=3)
 
-    def prepare(self, volume: Tensor, kp_source: Tensor) -> PreparedSource:
-        """What depends on the source alone."""
+    def forward(self, volume: Tensor, kp_source: Tensor, kp_driving: Tensor) -> tuple[Tensor, Tensor]:
+        compressed = F.relu(self.norm(self.compress(volume)))
         grid = coordinate_grid(volume.shape[2:], kp_source)
-        compressed = F.relu(self.norm(self.compress(volume))).to(grid.dtype)
-        return PreparedSource(volume, kp_source, grid, compressed, gaussians(kp_source, grid))
-
-    def forward(self, source: PreparedSource, kp_driving: Tensor) -> tuple[Tensor, Tensor]:
-        volume, grid = source.volume, source.grid
-        proposals = propose(grid, source.keypoints, kp_driving)
-        bumps = gaussians(kp_driving, grid) - source.bumps
-        compressed = source.compressed.expand(kp_driving.shape[0], -1, -1, -1, -1)
-        x = self.hourglass(hourglass_input(bumps, move(compressed, proposals)).to(volume.dtype))
-        weights = self.mask(x).to(grid.dtype).softmax(dim=1)
+        proposals = propose(grid, kp_source, kp_driving)
+        bumps = gaussians(kp_driving, grid) - gaussians(kp_source, grid)
+        x = self.hourglass(hourglass_input(bumps, move(compressed, proposals)))
+        weights = self.mask(x).softmax(dim=1)
         deformation = (proposals * weights[..., None]).sum(dim=1)
         occlusion = torch.sigmoid(self.occlusion(x.flatten(1, 2)))
         return deformation, occlusion
@@ -173,16 +153,7 @@ class WarpingModule(nn.Module):
         self.third = SameBlock2d(CHANNELS * DEPTH, 256, slope=0.01)
         self.fourth = nn.Conv2d(256, 256, 1)
 
-    def prepare(self, volume: Tensor, kp_source: Tensor) -> PreparedSource:
-        """What depends on the source alone: (1 or b,32,16,64,64) and (1 or b,21,3)."""
-        return self.dense_motion_network.prepare(volume, kp_source)
-
-    def run(self, source: PreparedSource, kp_driving: Tensor) -> Tensor:
-        """Driving keypoints (b,21,3) -> features (b,256,64,64)."""
-        deformation, occlusion = self.dense_motion_network(source, kp_driving)
-        volume = source.volume.expand(kp_driving.shape[0], -1, -1, -1, -1)
-        warped = F.grid_sample(volume.to(deformation.dtype), deformation, align_corners=False)
-        return self.fourth(self.third(warped.flatten(1, 2).to(volume.dtype))) * occlusion
-
     def forward(self, volume: Tensor, kp_source: Tensor, kp_driving: Tensor) -> Tensor:
-        return self.run(self.prepare(volume, kp_source), kp_driving)
+        deformation, occlusion = self.dense_motion_network(volume, kp_source, kp_driving)
+        warped = F.grid_sample(volume, deformation, align_corners=False)
+        return self.fourth(self.third(warped.flatten(1, 2))) * occlusion

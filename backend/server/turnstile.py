@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-CALLS = ("refine", "measure", "encode", "stitch", "retarget_eyes", "retarget_lips", "mouth_patch", "render")
+CALLS = (
+    *("refine", "measure", "encode", "stitch", "retarget_eyes", "retarget_lips", "mouth_patch", "render"),
+    "render_pasted",
+)
 
 
 class Turnstile:

@@ -16,6 +16,8 @@ from backend.options import Options
 torch = pytest.importorskip("torch", reason="the networks need torch, which is not in this environment")
 
 from backend.networks import timing  # noqa: E402
+from backend.networks.random_weights import DRAW, KINDS, WARP, loaded, write_random  # noqa: E402
+from backend.networks.timing_forms import AUTOCAST, BASELINE, WHOLE  # noqa: E402
 
 
 def test_forms_are_timed_in_turn_after_a_warm_up() -> None:
@@ -28,26 +30,46 @@ def test_forms_are_timed_in_turn_after_a_warm_up() -> None:
 
 
 def test_random_weights_are_found_and_load_strictly(tmp_path: Path) -> None:
-    files = timing.write_random(tmp_path)
+    files = write_random(tmp_path)
     found = find(Options(engine="neural", models=tmp_path, device="cpu"))
     assert isinstance(found, FoundModels)
     assert dict(found.files) == files
     for name in ("appearance_feature_extractor", "spade_generator"):
-        network = timing.loaded(files, name)
+        network = loaded(files, name)
         assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
 
 def test_the_share_is_that_of_both_networks_together() -> None:
     report = Report("neural")
     medians = {
-        (neural.WARP, timing.BASELINE, 1): 4.0,
-        (neural.DRAW, timing.BASELINE, 1): 6.0,
-        (neural.WARP, "float32", 1): 1.0,
-        (neural.DRAW, "float32", 1): 4.0,
+        (WARP, BASELINE, 1): 4.0,
+        (DRAW, BASELINE, 1): 6.0,
+        (WARP, "float32", 1): 1.0,
+        (DRAW, "float32", 1): 4.0,
     }
-    neural._compare(report, medians, "cpu", timing.BASELINE)
+    neural._compare(report, medians, "cpu")
     (row,) = report.rows
     assert (row.value, row.target, row.reached) == (0.5, 0.6, True)
+
+
+def test_a_gpu_is_judged_by_whole_frames_at_batch_eight() -> None:
+    report = Report("neural")
+    medians = {(network, BASELINE, 1): 50.0 for network in (WARP, DRAW)}
+    medians |= {(WHOLE, AUTOCAST, 1): 20.0, (WHOLE, "float16, graphs", 8): 5.0, (WHOLE, "float16", 8): 8.0}
+    neural._compare(report, medians, "cuda")
+    assert [(row.name, row.value, row.target) for row in report.rows] == [
+        ("float16, graphs, batch 8", 4.0, 2.0),
+        ("float16, batch 8", 2.5, None),
+    ]
+    report = Report("neural")
+    neural._against_arithmetic(report, medians, "cuda", (1.25e12, 500e12))  # 2.5 ms a frame
+    judged = {row.name: row.value for row in report.rows if row.target is not None}
+    assert judged == {"float16, graphs, batch 8": 2.0}
+
+
+def test_the_operations_of_a_frame_are_counted() -> None:
+    operations, rate = timing.arithmetic("cpu")
+    assert 1.2e12 < operations < 1.3e12 and rate > 0  # 342 + 892 + 12 GFLOP
 
 
 def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
@@ -57,7 +79,7 @@ def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_network_is_timed(tmp_path: Path) -> None:
-    files = timing.write_random(tmp_path)
+    files = write_random(tmp_path)
     taken = [one for several in timing.measure(files, "cpu", quick=True) for one in several]
     networks = {one.network for one in taken}
-    assert networks == {*timing._KINDS, "retarget_shoulder", "retarget_eye", "retarget_mouth"}
+    assert networks == {*KINDS, WHOLE, "retarget_shoulder", "retarget_eye", "retarget_mouth"}

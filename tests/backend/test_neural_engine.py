@@ -22,9 +22,7 @@ torch = pytest.importorskip("torch", reason="the networks need torch, which is n
 from torch import Tensor  # noqa: E402
 
 from backend.engines.neural import NeuralAppearance, NeuralEngine, fault_on  # noqa: E402
-from backend.networks import renderers  # noqa: E402
 from backend.networks.layers import SpectralConv2d, fold_spectral_norms  # noqa: E402
-from backend.networks.warping import DenseMotionNetwork, WarpingModule  # noqa: E402
 
 ORACLE = np.load(Path(__file__).parents[1] / "data" / "networks_oracle.npz", allow_pickle=False)
 
@@ -159,28 +157,6 @@ def test_auto_goes_on_with_the_mesh_engine_when_weights_turn_out_bad(
         choose(Options(engine="neural", models=tmp_path)).engine.measure(np.zeros((1, 256, 256, 3), np.uint8))
 
 
-def test_half_precision_is_checked() -> None:
-    wanted = torch.rand(1, 3, 8, 8)
-    assert renderers.disagreement(wanted + 0.01, wanted) == ""
-    assert "far off" in renderers.disagreement(wanted.flip(2), wanted)
-    assert "blank" in renderers.disagreement(torch.zeros_like(wanted), wanted)
-    assert "not finite" in renderers.disagreement(wanted * torch.nan, wanted)
-
-
-def test_places_stay_exact_in_half_precision() -> None:
-    """With a volume and weights of half precision the deformation is still that of float32."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        network = DenseMotionNetwork().eval()
-        network.mask.weight.zero_()  # an even mixture of the proposals, whatever the features
-        volume = torch.randn(1, 32, 16, 32, 32)
-        source, driving = torch.rand(1, 21, 3) - 0.5, torch.rand(1, 21, 3) - 0.5
-        exact, _ = network(network.prepare(volume, source), driving)
-        rough, _ = network.bfloat16()(network.prepare(volume.bfloat16(), source), driving)
-    assert rough.dtype == torch.float32
-    assert float((rough - exact).abs().max()) < 1e-3 * 2 / 32  # of a voxel
-
-
 def test_folding_keeps_the_function() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(
@@ -217,18 +193,6 @@ def test_it_renders_what_the_released_program_renders(engine: Any) -> None:
     pictures = engine.render(appearance, ORACLE["M.x_s"][:1], driving)
     assert pictures.shape == (2, 512, 512, 3) and pictures.dtype == np.uint8
     kept = pictures[1, ::5, ::5].transpose(2, 0, 1)[None].astype(int)
-    assert np.abs(kept - ORACLE["chain.out_uint8"]).max() <= 1
-
-
-@pytest.mark.slow
-def test_the_form_for_gpus_draws_the_same(engine: Any) -> None:
-    networks = engine._networks
-    warping, generator = networks._load(WarpingModule, "warping_module"), networks._generator()
-    for_gpus = renderers.DeviceRenderer(warping, generator, torch.device("cpu"), torch.float32)
-    appearance = engine.encode(ORACLE["img"][0])
-    source, driving = torch.from_numpy(ORACLE["M.x_s"][:1]), torch.from_numpy(ORACLE["chain.x_d"])
-    both = for_gpus.draw(for_gpus.prepare(appearance.volume, source), torch.cat([source, driving]))
-    kept = renderers.to_levels(both[1:])[:, ::5, ::5].permute(0, 3, 1, 2).numpy().astype(int)
     assert np.abs(kept - ORACLE["chain.out_uint8"]).max() <= 1
 
 

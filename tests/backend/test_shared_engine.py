@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.engines import Choice, Engine
+from backend.engines import Choice, Engine, PastingEngine
 from backend.options import Options
 from backend.server import work
 from backend.server.turnstile import CALLS, SharedEngine, Turnstile
@@ -20,7 +20,7 @@ from tests.backend.fakes import FakeEngine
 def test_every_call_of_an_engine_passes_the_turnstile() -> None:
     methods = {
         name
-        for name, member in vars(Engine).items()
+        for name, member in (*vars(Engine).items(), *vars(PastingEngine).items())
         if inspect.isfunction(member) and not name.startswith("_")
     }
     assert methods == set(CALLS)
