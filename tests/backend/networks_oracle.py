@@ -51,10 +51,9 @@ def warping_input(item: int) -> tuple[Tensor, Tensor, Tensor]:
     volume = smooth_noise("W.feature", (2, 32, 16, 64, 64), (2, 3, 4))
     source = 0.35 * weights.noise("W.kp_source", 126).reshape(2, 21, 3)
     change = weights.noise("W.kp_delta", 126).reshape(2, 21, 3) * np.array([0.12, 0.6])[:, None, None]
-    volume, source, driving = (
-        torch.from_numpy(x[item : item + 1].astype(np.float32)) for x in (volume, source, source + change)
-    )
-    return volume, source, driving
+    parts = (x[item : item + 1].astype(np.float32) for x in (volume, source, source + change))
+    first, second, third = map(torch.from_numpy, parts)
+    return first, second, third
 
 
 def generator_input() -> Tensor:

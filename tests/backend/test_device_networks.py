@@ -77,6 +77,7 @@ def test_a_convolution_with_channels_last(
 def test_a_convolution_of_an_enlarged_map_reads_the_small_one(times: int) -> None:
     convolution = nn.Conv2d(6, 5, 3, padding=1)
     x = torch.randn(2, 7, 9, 6)
+    assert convolution.bias is not None
     ours = layers.EnlargedConvolution(convolution.weight, convolution.bias, times, PLAIN)
     enlarged = F.interpolate(first(x), scale_factor=times)
     assert apart(first(ours(x)), convolution.double()(enlarged.double())) < CLOSE
