@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import image_plane, paths, results, runtime, sound
+from .folder_copies import Copying
 from .names import UserError
 
 OURS = re.compile(r"\d{6,}\.png|(motion(_\d+)?|performance)\.npz|result\.json|source\.\w+|\..*\.(tmp|part)")
@@ -25,6 +26,8 @@ OURS = re.compile(r"\d{6,}\.png|(motion(_\d+)?|performance)\.npz|result\.json|so
 log = logging.getLogger(__name__)
 _moved: dict[str, str] = {}  # folders, in this session
 _offered: set[str] = set()  # of .blend files
+_leaving: list[Path] = []  # folders that go with the next save
+_copying: Copying | None = None
 
 
 def outside() -> list[Any]:
@@ -32,51 +35,104 @@ def outside() -> list[Any]:
     return [image for image in results.all_results() if image.library is None and results.outside(image)]
 
 
-def collect() -> int:
-    """Bring all results that lie elsewhere into the folder beside the saved .blend: how many.
+def begin() -> Copying:
+    """Begin to bring all results that lie elsewhere into the folder beside the saved .blend.
 
-    What lies in the user folder is moved; anything else may belong to another .blend too and is copied.
-    Raises UserError; results that were brought before it stay.
+    A thread copies them; `look` comes to the end of it. Raises UserError.
     """
+    global _copying
     if not bpy.data.filepath:
         raise UserError("The file has no place yet.", "Save it first.", "wm.save_mainfile")
-    count = 0
+    if _copying is not None:
+        raise UserError("Results are being moved.", "Wait until that is done.")
+    folders: list[Path] = []
     for image in outside():
         folder = results.folder_of(image)
         if not folder.is_dir():
             raise UserError(
                 f'The frames of "{image.name}" are not there: {folder}.', "Put them back, or animate again."
             )
-        target = _moved.get(str(folder))
-        if target is None or not Path(target).is_dir():
-            target = str(_bring(folder))
-        _relink(image, Path(target))
-        count += 1
+        if folder not in folders and not Path(_moved.get(str(folder), folder / "none")).is_dir():
+            folders.append(folder)
+    root = Path(bpy.data.filepath).parent / results.FOLDER
+    _copying = Copying(folders, root, results.make_folder, _own_files)
+    _copying.start()
+    return _copying
+
+
+def finish(copying: Copying) -> int:
+    """Let the file show the copies: how many results. Originals in the user folder are taken away as soon as
+    the file is saved; anything else may belong to another .blend too.
+
+    Raises UserError where the copies are not whole, or the file has another place by now: they are removed,
+    and all is as it was.
+    """
+    global _copying
+    _copying = None
+    here = Path(bpy.data.filepath).parent / results.FOLDER if bpy.data.filepath else None
+    if copying.error or copying.cancelled or here != copying.root:
+        _remove_soon(copying.targets)
+        if copying.error:
+            raise UserError(copying.error, "Free some space, or save the file somewhere else.")
+        if copying.cancelled:
+            raise UserError("Cancelled.", "The results are where they were.")
+        raise UserError("The file has another place now.", "Move the results once more.")
+    user_folder = paths.user_folder(results.USER_FOLDER)
+    places = dict(copying.copies)
+    count = 0
+    for image in outside():
+        folder = results.folder_of(image)
+        target = places.get(folder, Path(_moved.get(str(folder), folder)))
+        if target != folder and target.is_dir():
+            _relink(image, target)
+            count += 1
+    for folder, target in copying.copies:
+        if folder.is_relative_to(user_folder):
+            _moved[str(folder)] = str(target)
+            _leaving.append(folder)
     return count
 
 
-def _bring(folder: Path) -> Path:
-    """Move or copy a result's folder beside the .blend: its new place. Raises UserError, leaving the old."""
-    root = Path(bpy.data.filepath).parent / results.FOLDER
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        target = results.make_folder(root, folder.name)
-        try:
-            for entry in sorted(folder.iterdir()):
-                if entry.is_file() and OURS.fullmatch(entry.name):
-                    shutil.copy2(entry, target / entry.name)
-        except OSError:
-            remove(target)
-            raise
-    except OSError as error:
-        raise UserError(
-            f"The frames cannot be brought to {root}: {error.strerror}.",
-            "Free some space, or save the file somewhere else.",
-        ) from error
-    if folder.is_relative_to(paths.user_folder(results.USER_FOLDER)):
-        _moved[str(folder)] = str(target)
-        remove(folder)
-    return target
+def progress() -> tuple[float, str] | None:
+    """How far the results have been copied, None where nothing is being copied. For draw."""
+    if _copying is None:
+        return None
+    return _copying.factor, f"{_copying.done / 1e6:.0f} of {_copying.total / 1e6:.0f} MB"
+
+
+def cancel() -> None:
+    if _copying is not None:
+        _copying.cancel()
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Those of a result. Raises OSError."""
+    return [entry for entry in sorted(folder.iterdir()) if entry.is_file() and OURS.fullmatch(entry.name)]
+
+
+def _remove_soon(folders: list[Path]) -> None:
+    """Thousands of files take a while."""
+
+    def work() -> None:
+        for folder in folders:
+            remove(folder)
+
+    if folders:
+        thread = threading.Thread(target=work, name="liveportrait-remove", daemon=True)
+        thread.start()
+        if bpy.app.background:  # which may end at once
+            thread.join()
+
+
+@persistent
+def leave_originals(path: Any = "", *_: Any) -> None:
+    """After a save: the file on the disk shows the copies, so what they were copied from can go."""
+    if not isinstance(path, str) or not path or Path(path) != Path(bpy.data.filepath):
+        return  # a copy of the file
+    shown = {results.folder_of(image) for image in results.all_results()}
+    gone = [folder for folder in _leaving if folder not in shown]
+    _leaving.clear()
+    _remove_soon(gone)
 
 
 def _relink(image: Any, folder: Path) -> None:
@@ -86,6 +142,12 @@ def _relink(image: Any, folder: Path) -> None:
     image.filepath = image_plane.relative_path(folder / image_plane.FIRST)
     if said.source and Path(said.source).parent == Path(old):
         said.source = str(folder / Path(said.source).name)
+
+
+@persistent
+def forget_originals(*_: Any) -> None:
+    """Another file is opened, and this one's on the disk may still show them."""
+    _leaving.clear()
 
 
 @persistent
@@ -147,6 +209,7 @@ def unused() -> list[Path]:
         return []
     used = {results.folder_of(image).resolve() for image in results.all_results()}
     used |= {record.folder.resolve() for record in runtime.session.jobs if not record.settled}
+    used |= {folder.resolve() for folder in (_copying.targets if _copying is not None else ())}
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.is_symlink()]
     free = (folder for folder in folders if folder.resolve() not in used)
     return [folder for folder in free if is_result(folder) and not is_capture(folder)]
@@ -204,22 +267,26 @@ def _may_remove(folder: Path) -> bool:
     return any(folder.parent == home for home in homes) and is_result(folder)
 
 
-HANDLERS = {
-    "save_post": offer_to_collect,
-    "undo_post": relink_moved,
-    "redo_post": relink_moved,
-}
+HANDLERS = (
+    ("save_post", leave_originals),
+    ("save_post", offer_to_collect),
+    ("undo_post", relink_moved),
+    ("redo_post", relink_moved),
+    ("load_pre", forget_originals),
+)
 
 
 def register() -> None:
-    for name, handler in HANDLERS.items():
+    for name, handler in HANDLERS:
         getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
-    for name, handler in HANDLERS.items():
+    for name, handler in HANDLERS:
         handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)
+    cancel()
     _moved.clear()
     _offered.clear()
+    _leaving.clear()

@@ -109,7 +109,7 @@ def test_bpy_is_only_known_to_the_addon() -> None:
 # What of the add-on has to work in any Python: the client, the session, the backend's processes and set-up.
 WITHOUT_BPY = re.compile(
     r"__init__|names|paths|motion_file|motion_rates|picture_size|own_files|offline_file|environments|pythons"
-    r"|job_records|supervisor"
+    r"|job_records|folder_copies|supervisor"
     r"|(client|session|setup|backend)(_\w+)?"
 )
 

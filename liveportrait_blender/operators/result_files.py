@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Operators on the files of results: bring them along, send them, clean up, show the folder."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import Operator
 
-from .. import result_files, results, sending
+from .. import pump, result_files, results, scene_jobs, sending, thumbnails
 from ..names import UserError
 from .result import has_result
+
+log = logging.getLogger(__name__)
 
 
 class LIVEPORTRAIT_OT_move_results(Operator):
@@ -27,6 +30,9 @@ class LIVEPORTRAIT_OT_move_results(Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
+        if result_files.progress() is not None:
+            cls.poll_message_set("Results are being moved")
+            return False
         if not result_files.outside():
             cls.poll_message_set("All results lie beside the file")
             return False
@@ -37,6 +43,7 @@ class LIVEPORTRAIT_OT_move_results(Operator):
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         self.save = self.save or not bpy.data.is_dirty
+        self._asked = not bpy.app.background
         return context.window_manager.invoke_props_dialog(self, width=420, confirm_text="Move")
 
     def draw(self, context: Any) -> None:
@@ -50,22 +57,97 @@ class LIVEPORTRAIT_OT_move_results(Operator):
 
     def execute(self, context: Any) -> set[str]:
         try:
-            count = result_files.collect()
+            copying = result_files.begin()
+            if getattr(self, "_asked", False):  # Blender goes on meanwhile
+                _Watching(copying, self.save).begin()
+                return {"FINISHED"}
+            copying.wait()
+            return _finished(self, copying, self.save)
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        moved = f"{count} result{'' if count == 1 else 's'} moved"
-        if not self.save:
-            self.report({"INFO"}, f"{moved}; save the file to keep that")
-            return {"FINISHED"}
+
+
+class LIVEPORTRAIT_OT_finish_move(Operator):
+    bl_idname = "liveportrait.finish_move"
+    bl_label = "Finish Moving Results"
+    bl_description = "Let the file show the results where they were copied to"
+    bl_options = {"INTERNAL"}
+
+    save: BoolProperty(options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: Any) -> set[str]:
+        copying = _Watching.copying
+        if copying is None:
+            return {"CANCELLED"}
         try:
-            bpy.ops.wm.save_mainfile()
-        except RuntimeError as error:  # a full disk, a file that became read-only
-            reason = str(error).removeprefix("Error: ").strip()
-            self.report({"ERROR"}, f"{moved}, but the file could not be saved: {reason}")
-            return {"FINISHED"}
-        self.report({"INFO"}, f"{moved}, and the file is saved")
+            return _finished(self, copying, self.save)
+        except UserError as error:
+            self.report({"WARNING" if copying.cancelled else "ERROR"}, str(error))
+            return {"CANCELLED"}
+
+
+class LIVEPORTRAIT_OT_cancel_move(Operator):
+    bl_idname = "liveportrait.cancel_move"
+    bl_label = "Cancel Moving Results"
+    bl_description = "Leave the results where they are; what was copied is removed"
+
+    @classmethod
+    def poll(cls, _context: Any) -> bool:
+        if result_files.progress() is None:
+            cls.poll_message_set("No results are being moved")
+            return False
+        return True
+
+    def execute(self, _context: Any) -> set[str]:
+        result_files.cancel()
         return {"FINISHED"}
+
+
+class _Watching:
+    """Looks after the copying from the pump, and has it finished between two drains."""
+
+    copying: Any = None
+
+    def __init__(self, copying: Any, save: bool) -> None:
+        type(self).copying, self._save = copying, save
+
+    def begin(self) -> None:
+        pump.watchers.append(self.look)
+        pump.start()
+
+    def look(self) -> None:
+        thumbnails.redraw()
+        if self.copying.ended:
+            pump.watchers.remove(self.look)
+            pump.in_turn(self._finish, changes_file=True)
+
+    def _finish(self) -> None:
+        try:
+            with scene_jobs.window():
+                bpy.ops.liveportrait.finish_move("EXEC_DEFAULT", save=self._save)
+        except RuntimeError:  # it has reported that, and Blender shows it
+            log.info("The results were not moved", exc_info=True)
+        finally:
+            type(self).copying = None
+            thumbnails.redraw()
+
+
+def _finished(operator: Any, copying: Any, save: bool) -> set[str]:
+    """The file shows the copies, and is saved if asked for. Raises UserError."""
+    count = result_files.finish(copying)
+    moved = f"{count} result{'' if count == 1 else 's'} moved"
+    if not save:
+        operator.report({"INFO"}, f"{moved}; save the file to keep that")
+        return {"FINISHED"}
+    try:
+        bpy.ops.wm.save_mainfile()
+    except RuntimeError as error:  # a full disk, a file that became read-only
+        reason = str(error).removeprefix("Error: ").strip()
+        operator.report({"ERROR"}, f"{moved}, but the file could not be saved: {reason}")
+        return {"FINISHED"}
+    operator.report({"INFO"}, f"{moved}, and the file is saved")
+    return {"FINISHED"}
 
 
 class LIVEPORTRAIT_OT_pack_for_sending(Operator):
@@ -170,6 +252,8 @@ class LIVEPORTRAIT_OT_show_result_folder(Operator):
 
 CLASSES = (
     LIVEPORTRAIT_OT_move_results,
+    LIVEPORTRAIT_OT_finish_move,
+    LIVEPORTRAIT_OT_cancel_move,
     LIVEPORTRAIT_OT_pack_for_sending,
     LIVEPORTRAIT_OT_remove_unused_results,
     LIVEPORTRAIT_OT_show_result_folder,

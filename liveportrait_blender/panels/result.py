@@ -89,8 +89,12 @@ def one(layout: Any, context: Any, image: Any) -> None:
 
 def warnings(layout: Any, context: Any, image: Any) -> None:
     """What an artist would stumble over."""
-    away = len(result_files.outside())
-    if away:
+    away, moving = len(result_files.outside()), result_files.progress()
+    if moving is not None:
+        row = layout.row(align=True)
+        row.progress(factor=moving[0], text=f"Moving: {moving[1]}")
+        row.operator("liveportrait.cancel_move", text="", icon="CANCEL")
+    elif away:
         what = "1 result lies" if away == 1 else f"{away} results lie"
         if bpy.data.filepath:
             blocked(layout, context, f"{what} outside the folder of this file", "liveportrait.move_results")

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
 import pytest
 
 from tests.blender.frames import landed, look_at, picture, rendered, write_frames, write_png, write_tone
+from tests.blender.layout_recorder import draw
 
 
 def save(path: Path) -> Path:
@@ -62,6 +65,10 @@ def test_an_unsaved_files_results_move_beside_it_and_undo_still_finds_them(addon
     bpy.ops.liveportrait.move_results()
     assert only().filepath.startswith("//liveportrait") and not result_files.outside()
     assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna"
+    assert before.exists()  # the file on the disk still shows it
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "copy.blend"), copy=True)
+    assert before.exists()
+    save(tmp_path / "film" / "film.blend")
     assert not before.exists()
     assert shows(pictures, tmp_path)
     bpy.context.object.location.x += 1
@@ -279,7 +286,7 @@ def test_all_of_a_result_comes_along(addon, tmp_path: Path) -> None:
     for name in ("motion.npz", "motion_1.npz", "performance.npz"):
         (before / name).write_bytes(name.encode())
     save(tmp_path / "film.blend")
-    bpy.ops.liveportrait.move_results()
+    bpy.ops.liveportrait.move_results(save=True)
     names = {path.name for path in folder_of(only()).iterdir()}
     assert {"motion.npz", "motion_1.npz", "performance.npz"} < names and not before.exists()
 
@@ -312,4 +319,94 @@ def test_moved_and_saved_the_file_on_the_disk_finds_them(addon, tmp_path: Path) 
     bpy.ops.liveportrait.move_results(save=True)
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film" / "film.blend"))
     assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna"
+    assert shows(pictures, tmp_path)
+
+
+def moving(save: bool) -> Any:
+    """As from the dialog: Blender goes on meanwhile."""
+    from liveportrait_blender import result_files
+    from liveportrait_blender.operators.result_files import _Watching
+
+    copying = result_files.begin()
+    _Watching(copying, save).begin()
+    return copying
+
+
+def settle() -> None:
+    from liveportrait_blender import pump, result_files
+    from liveportrait_blender.operators.result_files import _Watching
+
+    assert pump.run_until(lambda: result_files.progress() is None and _Watching.copying is None, 30.0)
+
+
+def test_while_they_are_copied_nothing_has_changed_yet(addon, tmp_path: Path, monkeypatch) -> None:
+    from liveportrait_blender import folder_copies, result_files
+
+    made, pictures = result()
+    look_at(made.owner, bpy.context.scene, (16, 16))
+    save(tmp_path / "film" / "film.blend")
+    before, first, go_on = folder_of(only()), threading.Event(), threading.Event()
+
+    def slow(source: Path, target: Path) -> None:
+        shutil.copyfile(source, target)
+        first.set()
+        assert go_on.wait(30.0)
+
+    monkeypatch.setattr(folder_copies.shutil, "copy2", slow)
+    copying = moving(save=True)
+    assert first.wait(30.0)
+    assert folder_of(only()) == before and shows(pictures, tmp_path)
+    drawn = draw(bpy.types.LIVEPORTRAIT_PT_result)
+    assert len(drawn.progress) == 1 and "liveportrait.cancel_move" in drawn.ids
+    bpy.ops.liveportrait.remove_unused_results()  # what is being written is none of them
+    assert copying.target is not None and copying.target.is_dir()
+    with pytest.raises(RuntimeError, match="Results are being moved"):
+        bpy.ops.liveportrait.move_results()
+    go_on.set()
+    settle()
+    assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna" and not before.exists()
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film" / "film.blend"))
+    assert shows(pictures, tmp_path) and not result_files.outside()
+
+
+@pytest.mark.parametrize("way", ["fault", "cancel", "elsewhere", "closed"])
+def test_whatever_ends_the_copying_nothing_is_lost(addon, tmp_path: Path, monkeypatch, way: str) -> None:
+    from liveportrait_blender import folder_copies
+
+    result()
+    save(tmp_path / "film" / "film.blend")
+    before, count, go_on = folder_of(only()), [0], threading.Event()
+
+    def slow(source: Path, target: Path) -> None:
+        shutil.copyfile(source, target)
+        count[0] += 1
+        assert way == "fault" or go_on.wait(30.0)
+        if way == "fault" and count[0] == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder_copies.shutil, "copy2", slow)
+    moving(save=True)
+    if way == "cancel":
+        bpy.ops.liveportrait.cancel_move()
+    elif way == "elsewhere":
+        save(tmp_path / "other" / "film.blend")
+    elif way == "closed":
+        bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    go_on.set()
+    settle()
+    assert len(list(before.glob("*.png"))) == 3
+    assert not (tmp_path / "film" / "liveportrait" / "anna").exists()
+    assert not list((tmp_path / "other").glob("liveportrait/*"))
+    if way != "closed":
+        assert folder_of(only()).samefile(before)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film" / "film.blend"))
+    assert folder_of(only()).samefile(before)
+
+
+def test_closed_without_saving_the_file_on_the_disk_still_finds_them(addon, tmp_path: Path) -> None:
+    made, pictures = result()
+    look_at(made.owner, bpy.context.scene, (16, 16))
+    save(tmp_path / "film" / "film.blend")
+    bpy.ops.liveportrait.move_results()
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film" / "film.blend"))
     assert shows(pictures, tmp_path)
