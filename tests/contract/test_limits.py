@@ -168,7 +168,7 @@ def test_source_bytes(portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         opened.clear()
         work = Work(most)
         for key in ("a", "b", "a", "b", "c"):
-            task = {"source": str(portrait), "key": key, "options": {}, "engine": "mesh"}
+            task: dict[str, Any] = {"source": str(portrait), "key": key, "options": {}, "engine": "mesh"}
             told = work.open(task, Silence(), threading.Event())
             assert told.result["width"] == 320
         assert len(opened) == expected
