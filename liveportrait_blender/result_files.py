@@ -282,11 +282,16 @@ def register() -> None:
 
 
 def unregister() -> None:
+    global _copying
     for name, handler in HANDLERS:
         handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)
-    cancel()
+    if _copying is not None:  # nobody would come to the end of it
+        _copying.cancel()
+        _copying.wait()
+        _remove_soon(_copying.targets)
+        _copying = None
     _moved.clear()
     _offered.clear()
     _leaving.clear()

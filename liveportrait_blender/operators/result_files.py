@@ -250,6 +250,10 @@ class LIVEPORTRAIT_OT_show_result_folder(Operator):
         return bpy.ops.wm.path_open(filepath=str(folder))
 
 
+def unregister() -> None:
+    _Watching.copying = None
+
+
 CLASSES = (
     LIVEPORTRAIT_OT_move_results,
     LIVEPORTRAIT_OT_finish_move,

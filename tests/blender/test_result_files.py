@@ -410,3 +410,25 @@ def test_closed_without_saving_the_file_on_the_disk_still_finds_them(addon, tmp_
     bpy.ops.liveportrait.move_results()
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "film" / "film.blend"))
     assert shows(pictures, tmp_path)
+
+
+def test_disabled_meanwhile_the_addon_leaves_no_half_copy(addon, tmp_path: Path, monkeypatch) -> None:
+    from liveportrait_blender import folder_copies, registration, result_files
+
+    result()
+    save(tmp_path / "film" / "film.blend")
+    before, first = folder_of(only()), threading.Event()
+
+    def slow(source: Path, target: Path) -> None:
+        shutil.copyfile(source, target)
+        first.set()
+
+    monkeypatch.setattr(folder_copies.shutil, "copy2", slow)
+    moving(save=True)
+    assert first.wait(30.0)
+    registration.unregister()
+    registration.register()
+    assert result_files.progress() is None and folder_of(only()) == before
+    assert not list((tmp_path / "film" / "liveportrait").iterdir())
+    bpy.ops.liveportrait.move_results()
+    assert folder_of(only()) == tmp_path / "film" / "liveportrait" / "anna"
