@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from ..rotations import euler_from_rotation
 from .mesh_eyes import Eye, make_eye
 from .mesh_maps import MeshMaps
 from .mesh_mouth import MouthInterior, make_mouth
@@ -25,6 +26,10 @@ SPILL = 0.20  # eye units over which the skin's own movement reaches beyond the 
 NECK = (0.45, 1.35)  # eye units below the pivot: the head's full motion, and none
 SHOULDERS = (0.5, 0.85, 0.5, 1.0)  # eye units: from and to sideways, from and to downwards
 HEAD_REACH = ((1.75, 2.6), (2.0, 2.6))  # (sideways, upwards): full motion up to, none beyond; eye units
+FAR_YAW = (6.0, 16.0)  # degrees that a face must be turned for its far side to be hidden: a little, quite
+FAR_SIDE = (0.42, 0.76)  # eye units from the middle outwards, from and to, that are moved in on the far side
+FAR_CHEEK = (-0.06, 0.14)  # eye units below the pivot: not at the eyes, fully at the cheek
+FAR_INSET = 0.10  # by so many eye units
 REGION_FADE = 0.30  # eye units from the region's border over which motion fades to none
 
 
@@ -66,6 +71,8 @@ class MeshAppearance:
     mouth: MouthInterior
     buffers: dict[str, np.ndarray] = field(default_factory=dict)
     quarters: int = 0
+    far: np.ndarray | None = None
+    far_side: float = 0.0
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
@@ -155,7 +162,10 @@ def make_appearance(
         grid = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
         follow = _follow(grid * (width / columns, height / rows), placement, head, unit_px, (height, width))
         plate, cover = make_plate(region, person, oval_px, follow.reshape(rows, columns), unit_px)
+    far, far_side = _far_side(shape / eye_unit, rotation, placement, unit_px)
     return MeshAppearance(
+        far=far,
+        far_side=far_side,
         region=np.ascontiguousarray(region),
         placement=placement.astype(np.float64),
         scale=float(scale),
@@ -223,6 +233,28 @@ def outer_mesh(landmarks: np.ndarray, width: int, height: int) -> tuple[np.ndarr
     # Those across the face lie below all others: what is seen of them is only what nothing else covers.
     across = (found < FACE_POINTS).all(axis=1)
     return outer, _oriented(np.concatenate([found[across], found[~across]]), points_px)
+
+
+def _far_side(
+    shape: np.ndarray, rotation: np.ndarray, placement: np.ndarray, unit_px: float
+) -> tuple[np.ndarray | None, float]:
+    """Of a face that is turned away: how its far side's landmarks move in (468,2) px when it turns back, and
+    +1 or -1, the sign of its yaw; None and 0 for a face from the front.
+
+    The outline's landmarks lie on the edge of the cheek, hardly any pixels wide; turned back they would show
+    what is behind it.
+    """
+    yaw = float(euler_from_rotation(rotation)[1])
+    share = float(smoothstep(np.array((abs(yaw) - FAR_YAW[0]) / (FAR_YAW[1] - FAR_YAW[0]))))
+    if share <= 0.0:
+        return None, 0.0
+    side = float(np.sign(yaw))  # nose to image-left: the far side is image-left, negative x
+    outwards = -side * shape[:FACE_POINTS, 0]
+    weight = smoothstep((outwards - FAR_SIDE[0]) / (FAR_SIDE[1] - FAR_SIDE[0]))
+    weight *= smoothstep((shape[:FACE_POINTS, 1] - FAR_CHEEK[0]) / (FAR_CHEEK[1] - FAR_CHEEK[0]))
+    across = placement[:, :2] @ rotation[0, :2]
+    across = across / (np.linalg.norm(across) or 1.0)
+    return share * FAR_INSET * unit_px * weight[:, None] * (side * across), side
 
 
 def _inside(points: np.ndarray, outline: np.ndarray) -> np.ndarray:

@@ -10,11 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..rotations import euler_from_rotation
 from .mesh_motion import Targets
 from .mesh_seam import SHIFT, Seam, draw_seam, find_seam
 from .mesh_source import MeshAppearance, smoothstep, to_pixels
 from .mesh_topology import EYES, FACE_POINTS
 
+FAR_TURN = 8.0  # degrees back to the front over which the far side comes to be shown from further inside
 STRETCH = 6.0  # times a triangle may be enlarged before it counts as a sliver
 STILL = 0.005  # map cells up to which a vertex has not moved
 SLIVER = 0.8  # map cells: how thin
@@ -40,14 +42,20 @@ def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.stack([a[:, 0], b[:, 0], c[:, 0], a[:, 1], b[:, 1], c[:, 1]], axis=1)
 
 
-def _closing_source(app: MeshAppearance, opening: np.ndarray) -> np.ndarray:
-    """Source vertices in pixels; behind a closing lid they slide off the eyeball, so no white is dragged
-    along.
+def _source_points(app: MeshAppearance, targets: Targets, k: int) -> np.ndarray:
+    """Source vertices in pixels. Behind a closing lid they slide off the eyeball, so no white is dragged
+    along; on the far side of a face that turns back to the front they slide off the outline, so no hair is.
     """
-    points = app.rest_px
-    if (opening >= 1.0).all():
-        return points
-    points = points.copy()
+    opening = targets.opening[k]
+    back = 0.0
+    if app.far is not None:
+        yaw = float(euler_from_rotation(targets.pose[1][k : k + 1])[1][0])
+        back = float(smoothstep(np.array(-yaw * app.far_side / FAR_TURN)))
+    if (opening >= 1.0).all() and back <= 0.0:
+        return app.rest_px
+    points = app.rest_px.copy()
+    if app.far is not None:
+        points[:FACE_POINTS] += back * app.far
     for side, eye in enumerate(EYES):
         closed = max(0.0, 1.0 - float(opening[side]))
         if closed == 0.0:
@@ -71,7 +79,7 @@ def skin_map(app: MeshAppearance, targets: Targets, k: int) -> tuple[np.ndarray,
     face_px = to_pixels(targets.face[k, :FACE_POINTS], app.placement)
     outer_px = to_pixels(targets.outer[k], app.placement)
     target = np.concatenate([face_px, outer_px]) * to_map
-    source = _closing_source(app, targets.opening[k]) * to_map
+    source = _source_points(app, targets, k) * to_map
     depth = targets.face[k, :FACE_POINTS, 2]
 
     face = app.face_triangles

@@ -13,8 +13,9 @@ import pytest
 from backend.engines.filling import fill
 from backend.engines.mesh import MeshEngine
 from backend.engines.mesh_maps import eye_openings, lip_opening
+from backend.engines.mesh_motion import move
 from backend.engines.mesh_mouth import PATCH_SIZE
-from backend.engines.mesh_source import MeshAppearance, outer_mesh
+from backend.engines.mesh_source import MeshAppearance, outer_mesh, to_pixels
 from backend.engines.mesh_topology import topology
 from backend.faces import find_faces
 from backend.motion import Motion
@@ -324,3 +325,41 @@ def test_the_surroundings_are_covered_by_triangles_once(subject: Subject) -> Non
         area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
         assert area.min() >= -1e-6
         assert area.sum() == pytest.approx(width * height, rel=1e-5)
+
+
+def test_a_three_quarter_face_that_turns_back_keeps_hair_off_its_far_cheek(subject: Subject) -> None:
+    """Everything beyond the cheek is magenta; none of it comes on to the cheek when the face turns back."""
+    picture = subject.render(subject.posed(yaw=-20))[0].copy()
+    landmarks = seen(picture)
+    oval = landmarks[topology().oval, :2]
+    middle = oval.mean(axis=0)
+    face = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(face, [np.round(middle + 0.98 * (oval - middle)).astype(np.int32)], (1,))
+    picture[face == 0] = (255, 0, 255)
+    half = subject.appearance.placement[0, 0]
+    in_crop = landmarks.copy()
+    in_crop[:, :2] = (landmarks[:, :2] - subject.appearance.placement[:, 2] + half) * (128 / half)
+    in_crop[:, 2] *= 128 / half
+    motion = subject.engine.measure(np.empty(0), in_crop[None])
+    turned = Subject(
+        subject.engine,
+        picture,
+        landmarks,
+        motion,
+        subject.engine.encode(picture, landmarks, subject.appearance.placement),
+    )
+    back = turned.posed(yaw=16)
+    split = turned.engine.maps.split(turned.x_s, back)
+    pose = (split.ratio, split.rotation, split.translation)
+    moved = move(turned.appearance, pose, turned.engine.maps.decode(split.change)).face[0]
+    shown = to_pixels(moved, turned.appearance.placement)
+    # The far cheek: from the nose's wing to nearly the outline, below the eye, on image-right.
+    cheek = shown[[358, 266, 330, 280, 352, 411, 427, 436, 376, 433]].astype(np.int32)
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillConvexPoly(
+        mask, cv2.convexHull(np.concatenate([cheek, shown[[376, 433]].astype(np.int32)])), (1,)
+    )
+    frame = turned.render(back)[0].astype(int)
+    magenta = (np.minimum(frame[..., 0], frame[..., 2]) - frame[..., 1]) > 60
+    assert mask.sum() > 300
+    assert magenta[mask > 0].mean() < 0.01
