@@ -187,7 +187,10 @@ def _shape(kind: str) -> Any:
     else:
         points, faces = _diamond(_STILL_RADIUS if kind == "still" else _KEYPOINT_RADIUS)
         mesh.from_pydata(points, [], faces)
-    return bpy.data.objects.new(name, mesh)
+    item = bpy.data.objects.new(name, mesh)
+    # Appending a rig puts them into the scene, and shows them whatever is hidden; they do not render there.
+    item.hide_viewport = item.hide_render = True
+    return item
 
 
 def _diamond(radius: float) -> tuple[list[Any], list[Any]]:

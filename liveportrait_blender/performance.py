@@ -131,6 +131,16 @@ def active(context: Any) -> Any:
     return (tied or found)[0] if tied or len(found) == 1 else None
 
 
+def deleted(context: Any) -> Any:
+    """The rig that the active object's shape keys follow though it was deleted from the scene, or None: what
+    refers to it keeps it in the file. Cheap."""
+    item = context.active_object
+    rig = item.liveportrait.shape_keys.rig if item is not None else None
+    if not keypoint_rig.is_rig(rig) or rig.library is not None:  # a linked head brings its rig along unseen
+        return None
+    return None if context.scene in rig.users_scene else rig
+
+
 def missing(context: Any, rig: Any) -> str:
     """Why a rig's performance cannot be rendered, for poll; "" if it can. Cheap."""
     reason = runtime.missing()[0]

@@ -227,6 +227,26 @@ class LIVEPORTRAIT_OT_render_performance(Waiting, Operator):
             window.progress_end()
 
 
+class LIVEPORTRAIT_OT_put_rig_back(Operator):
+    bl_idname = "liveportrait.put_rig_back"
+    bl_label = "Put Armature Back"
+    bl_description = "Bring the armature that the shape keys still follow back into the scene"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        if performance.deleted(context) is None:
+            cls.poll_message_set("The performance's armature is in the scene")
+            return False
+        return True
+
+    def execute(self, context: Any) -> set[str]:
+        rig = performance.deleted(context)
+        context.scene.collection.objects.link(rig)
+        self.report({"INFO"}, f'"{rig.name}" is back in the scene')
+        return {"FINISHED"}
+
+
 class LIVEPORTRAIT_OT_set_neutral(OnRig, Operator):
     bl_idname = "liveportrait.set_neutral"
     bl_label = "Set Neutral"
@@ -281,6 +301,7 @@ CLASSES = (
     LIVEPORTRAIT_OT_import_performance,
     LIVEPORTRAIT_OT_export_performance,
     LIVEPORTRAIT_OT_render_performance,
+    LIVEPORTRAIT_OT_put_rig_back,
     LIVEPORTRAIT_OT_set_neutral,
     LIVEPORTRAIT_OT_mirror_performance,
     LIVEPORTRAIT_OT_create_pose_assets,

@@ -6,7 +6,14 @@ from typing import Any
 import bpy
 from bpy.types import Menu, Panel, UIList
 
-from .. import keypoint_rig, rig_channels, shape_key_drivers, shape_key_mapping, shape_key_presets
+from .. import (
+    keypoint_rig,
+    performance,
+    rig_channels,
+    shape_key_drivers,
+    shape_key_mapping,
+    shape_key_presets,
+)
 from ..shape_key_formula import source, taking_part
 from ..shape_key_report import listed
 from .layout import Subpanel, blocked, split, wrapped
@@ -148,6 +155,10 @@ def _state(layout: Any, context: Any, item: Any) -> None:
     if reason:
         blocked(layout, context, reason)
         return
+    gone = performance.deleted(context)
+    if gone is not None and driven:
+        reason = f'"{gone.name}" was deleted from the scene; until Remove Drivers the face follows it still'
+        blocked(layout, context, reason, "liveportrait.put_rig_back")
     wanted = taking_part(settings.entries)
     layout.label(text=f"{len(driven)} of {len(wanted)} shape keys driven")
     kept = shape_key_drivers.of_others(item, wanted)

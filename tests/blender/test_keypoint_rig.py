@@ -238,6 +238,16 @@ def test_a_rig_that_is_placed_in_the_room_performs_the_same() -> None:
         assert_close(keypoint_rig.sample(rig, frames_of(performed), stepwise=stepwise), performed)
 
 
+def test_appended_a_rig_brings_nothing_along_that_renders(tmp_path: Path) -> None:
+    keypoint_rig.build(bpy.context, motion(3), "Talk", first_frame=1)
+    path = tmp_path / "talk.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.append(directory=f"{path}/Object/", filename="Talk")
+    assert [item.name for item in bpy.context.scene.objects if not item.hide_render] == ["Talk"]
+    assert bpy.data.objects["Talk"].pose.bones["kp_19"].custom_shape is not None
+
+
 def test_the_performance_survives_saving_and_does_without_the_addon(tmp_path: Path) -> None:
     performed = motion(12)
     keypoint_rig.build(bpy.context, performed, "Talk", first_frame=1)

@@ -322,6 +322,20 @@ def test_the_panel_offers_to_replace_drivers_of_ones_own(head: Any) -> None:
     assert "jawOpen" in driven(head) and "your own" not in panel().text
 
 
+def test_a_rig_that_was_deleted_is_said_to_be_followed_still_and_comes_back(head: Any, rig: Any) -> None:
+    """Deleting takes it out of the scene only, since drivers refer to it."""
+    ops().match_shape_keys()
+    ops().drive_shape_keys()
+    assert "deleted" not in panel().text and not ops().put_rig_back.poll()
+    choose(rig)
+    bpy.ops.object.delete()
+    choose(head)
+    shown = panel()
+    assert '"Talk" was deleted from the scene' in shown.text and "liveportrait.put_rig_back" in shown.ids
+    assert ops().put_rig_back() == {"FINISHED"}
+    assert bpy.data.objects["Talk"].name in bpy.context.scene.objects and "deleted" not in panel().text
+
+
 def test_the_menus_show_presets(head: Any) -> None:
     from liveportrait_blender.panels import shape_keys
 
