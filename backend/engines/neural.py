@@ -23,6 +23,7 @@ from backend.networks.motion import degrees
 from backend.networks.pasting import DevicePaster
 from backend.networks.renderers import Renderer, to_levels, to_pictures, tune
 from backend.networks.self_test import candidates, choose_form
+from backend.networks.transfers import Homeward, to_device
 from backend.paste import PastePlan
 from backend.ratios import eye_ratio, lip_ratio
 from backend.rotations import rotation_from_euler
@@ -71,13 +72,6 @@ def fault_on(device: str) -> Iterator[None]:
         raise EngineError(
             f"The {device} device failed: {reason}", "Update its driver, or choose --device cpu."
         ) from error
-
-
-def host_memory(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Memory of the computer for numbers as `like` has them on its device; pinned for CUDA, which then writes
-    there by itself.
-    """
-    return torch.empty(shape, dtype=like.dtype, pin_memory=like.is_cuda)
 
 
 def known_crop() -> np.ndarray:
@@ -294,28 +288,22 @@ class NeuralEngine:
         drawing.
         """
         source = np.broadcast_to(np.asarray(source, np.float32), np.shape(driving))
-        frames: Tensor | None = None
         at = 0
         with torch.inference_mode(), fault_on(self.device):
+            frames = Homeward(len(driving))
             while at < len(driving):
                 alike = (source[at : at + self._batch] == source[at]).all(axis=(1, 2))
                 stop = at + (int(alike.argmin()) if not alike.all() else len(alike))
                 try:
                     with fault_on(self.device):
-                        drawn = finish(self._draw(appearance, source[at], driving[at:stop]))
-                        if frames is None:
-                            frames = host_memory((len(driving), *drawn.shape[1:]), drawn)
-                        frames[at:stop].copy_(drawn, non_blocking=self.device == "cuda")
+                        frames.send(finish(self._draw(appearance, source[at], driving[at:stop])), at)
                     at = stop
                 except OutOfMemory:
                     if stop - at == 1:
                         raise
                     self._batch = (stop - at) // 2
                     self._free_cache()
-            if self.device == "cuda":
-                torch.cuda.current_stream().synchronize()
-        assert frames is not None, "there is at least one frame"
-        return frames.numpy()
+            return frames.items()
 
     def _draw(self, appearance: NeuralAppearance, source: np.ndarray, driving: np.ndarray) -> Tensor:
         """x_s (21,3), x_d (b,21,3) -> (b,512,512,3) uint8 on the device."""
@@ -333,9 +321,4 @@ class NeuralEngine:
             torch.mps.empty_cache()
 
     def _on_device(self, array: np.ndarray) -> Tensor:
-        """A copy: float32, or uint8 as it is."""
-        kind = np.uint8 if array.dtype == np.uint8 else np.float32
-        copy = torch.from_numpy(np.array(array, kind))
-        if self.device != "cuda":
-            return copy.to(self.device)
-        return copy.pin_memory().to(self.device, non_blocking=True)
+        return to_device(array, self.device)

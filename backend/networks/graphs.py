@@ -19,6 +19,11 @@ from .renderers import Renderer
 WARM_UPS = 2  # in which cuDNN chooses its algorithms and memory is taken
 
 
+def first_line(error: Exception) -> str:
+    """What PyTorch says went wrong, without the advice that it adds."""
+    return str(error).strip().partition("\n")[0]
+
+
 class Recording(Protocol):
     """A call that has been recorded; `output` is overwritten by each replay."""
 
@@ -107,8 +112,7 @@ class GraphedRenderer:
             raise
         except RuntimeError as error:
             self._forget()
-            reason = str(error).strip().partition("\n")[0]
-            self.note = f"drawing goes on without CUDA graphs, a little slower: {reason}"
+            self.note = f"drawing goes on without CUDA graphs, a little slower: {first_line(error)}"
 
     def _take(self, state: PreparedSource) -> None:
         """Let the recordings read this source."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .graphs import GraphedRenderer
+from .graphs import GraphedRenderer, first_line
 from .renderers import Renderer
 
 AGREEMENT = 0.02  # mean difference of pictures in 0..1 (five levels of 255) that half precision may make
@@ -57,8 +57,13 @@ def choose_form(
     form = Form(make("float32"), "float32")
     wanted = draw(form.renderer)
     for precision in tried:
-        renderer = make(precision)
-        wrong = disagreement(draw(renderer), wanted)
+        try:
+            renderer = make(precision)
+            wrong = disagreement(draw(renderer), wanted)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # cuDNN has no algorithm for it, say
+            wrong = first_line(error)
         if not wrong:
             form.renderer, form.precision = renderer, precision
             break
@@ -67,7 +72,10 @@ def choose_form(
         form.notes.insert(0, f"{form.precision} is used")
     if record is not None:
         graphed = record(form.renderer)
-        wrong = disagreement(draw(graphed), wanted)
+        try:
+            wrong = disagreement(draw(graphed), wanted)
+        except torch.OutOfMemoryError:
+            wrong = "the memory is too small for them"
         if graphed.note or wrong:
             form.notes.append(graphed.note or f"drawing goes on without CUDA graphs, since {wrong}")
         else:

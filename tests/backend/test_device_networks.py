@@ -199,6 +199,13 @@ SPOILT: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def refuse(x: Tensor) -> Tensor:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED\nmore")
+
+
+SPOILT["refused"] = refuse
+
+
 @pytest.mark.parametrize(
     ("half", "brain", "chosen", "said"),
     [
@@ -209,6 +216,7 @@ SPOILT: dict[str, Callable[[Tensor], Tensor]] = {
             "bfloat16",
             "bfloat16 is used; float16 failed its test .* blank picture",
         ),
+        ("refused", "fine", "bfloat16", "bfloat16 is used; float16 failed .*: cuDNN error: \\w+_SUPPORTED"),
         ("nan", "far", "float32", "float32 is used; float16 .* not finite; bfloat16 .* far off"),
     ],
 )
@@ -301,6 +309,20 @@ def test_too_little_memory_for_a_recording_is_passed_on() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         graphed.draw(state, frames)
     assert torch.equal(graphed.draw(state, frames[:2]), frames[:2]) and not graphed.note
+
+
+def test_too_little_memory_for_any_recording_is_no_fault() -> None:
+    def record(call: Callable[[], Tensor]) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    found = choose_form(
+        lambda precision: Drawing(),
+        (),
+        torch.rand(1, 1),
+        torch.rand(1, 21, 3),
+        lambda renderer: GraphedRenderer(renderer, record),
+    )
+    assert isinstance(found.renderer, Drawing) and "memory is too small" in found.notes[0]
 
 
 def test_levels_of_a_known_frame_are_numbers() -> None:
