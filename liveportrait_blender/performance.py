@@ -135,7 +135,7 @@ def deleted(context: Any) -> Any:
     """The rig that the active object's shape keys follow though it was deleted from the scene, or None: what
     refers to it keeps it in the file. Cheap."""
     item = context.active_object
-    rig = item.liveportrait.shape_keys.rig if item is not None else None
+    rig: Any = item.liveportrait.shape_keys.rig if item is not None else None
     if not keypoint_rig.is_rig(rig) or rig.library is not None:  # a linked head brings its rig along unseen
         return None
     return None if context.scene in rig.users_scene else rig
