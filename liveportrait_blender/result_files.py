@@ -242,6 +242,10 @@ def delete(image: Any, files: bool) -> str:
     for owner in image_plane.objects_with(image):
         if said.kind == "PLANE" and image_plane.is_plane_of(owner, image):
             mesh = owner.data
+            for child in owner.children:  # a performance's rig, or hers: it stays where it is
+                world = child.matrix_world.copy()
+                child.parent = None
+                child.matrix_world = world
             bpy.data.objects.remove(owner)
             if not mesh.users:
                 bpy.data.meshes.remove(mesh)

@@ -73,6 +73,18 @@ def test_the_neutral_face_lies_on_the_portraits_and_stays_when_the_plane_moves(
     assert_close(keypoint_rig.sample(rig, frames), performed)
 
 
+def test_the_rig_stays_where_it_is_when_its_result_is_deleted(addon: ModuleType, tmp_path: Path) -> None:
+    rig, plane, _ = made(tmp_path)
+    plane.location, plane.scale = (3, -1, 2), (2.5, 2.5, 2.5)
+    bpy.context.view_layer.update()
+    there = rig.matrix_world.copy()
+    bpy.context.view_layer.objects.active = plane
+    assert ops().delete_result() == {"FINISHED"}
+    bpy.context.view_layer.update()
+    assert rig.parent is None
+    np.testing.assert_allclose(rig.matrix_world, there, atol=1e-5)
+
+
 def test_an_absolute_performance_lies_in_the_crop_as_it_is(addon: ModuleType, tmp_path: Path) -> None:
     rig, plane, performed = made(tmp_path, relative=False)
     own = performed.keypoints()[0]
