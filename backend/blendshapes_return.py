@@ -26,6 +26,7 @@ REACH = 3.2  # length of the change, in spreads: own channels of clips need .1 t
 #: So near to 0 (or 1) the trust in a channel that is read as less (or more) goes down to none, by its cube.
 NEAR = 0.1
 _HARD = 1e6  # of a bound that holds whatever else
+_NONE = 1e-9  # a weight that is none
 _ROUNDS = 40  # 4 to 12 are needed
 _CHUNK = 4096  # frames at once
 
@@ -91,7 +92,7 @@ def _least_change(read: Floats, target: Floats, rows: Floats, below: Floats, abo
             break
         less[frames] = now
         weight = np.where(now, below[frames], above[frames])
-        part = weight > 0.0
+        part = weight > _NONE
         matrix = np.where(part[:, :, None] & part[:, None, :], gram, 0.0)
         matrix[:, range(r), range(r)] += 1.0 / np.where(part, weight, 1.0)
         missing = np.where(part, target[frames] - read[frames], 0.0)
