@@ -24,7 +24,7 @@ RINGS = (1.08, 1.18)  # the oval again, a little larger: the seam between face a
 DEPTH_DECAY = 0.45  # eye units over which hair and neck fall back to the depth of the ears
 SPILL = 0.20  # eye units over which the skin's own movement reaches beyond the oval
 NECK = (0.45, 1.35)  # eye units below the pivot: the head's full motion, and none
-SHOULDERS = (0.5, 0.85, 0.5, 1.0)  # eye units: from and to sideways, from and to downwards
+SHOULDERS = (0.5, 0.95, -0.1, 1.0)  # eye units: from and to sideways, from and to downwards
 HEAD_REACH = ((1.75, 2.6), (2.0, 2.6))  # (sideways, upwards): full motion up to, none beyond; eye units
 FAR_YAW = (6.0, 16.0)  # degrees that a face must be turned for its far side to be hidden: a little, quite
 FAR_SIDE = (0.42, 0.76)  # eye units from the middle outwards, from and to, that are moved in on the far side
@@ -41,7 +41,8 @@ class MeshAppearance:
     shape: (478,3) the landmarks without pose, LivePortrait's canonical units; scale, rotation (3,3),
     translation (3,) put them into crop coordinates, where they are `landmarks` (478,3). steady: (478,), 0
     where a landmark takes part in expressions. rest: (v,3) all vertices in crop coordinates; the first 468
-    are the face.
+    are the face. quarters: how often the region was turned by np.rot90 for the head to stand upright. far,
+    far_side: see _far_side.
     """
 
     region: np.ndarray
@@ -150,7 +151,7 @@ def make_appearance(
     outer_crop[:, 2] = depth
 
     head = (origin, scale, rotation, eye_unit)
-    still = _follow(outer_px, placement, head, unit_px, (height, width))
+    still = follows(outer_px, placement, head, unit_px, (height, width))
     distance = _outside(outer_px, person, landmarks, unit_px, (height, width))
     rest = np.concatenate([crop_landmarks[:FACE_POINTS], outer_crop])
     longest = max(height, width)
@@ -160,7 +161,7 @@ def make_appearance(
     if person is not None:
         columns, rows = map_size
         grid = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
-        follow = _follow(grid * (width / columns, height / rows), placement, head, unit_px, (height, width))
+        follow = follows(grid * (width / columns, height / rows), placement, head, unit_px, (height, width))
         plate, cover = make_plate(region, person, oval_px, follow.reshape(rows, columns), unit_px)
     far, far_side = _far_side(shape / eye_unit, rotation, placement, unit_px)
     return MeshAppearance(
@@ -289,7 +290,7 @@ def _whole(points: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(points + np.float32(0.0)).view(np.int64).ravel()
 
 
-def _follow(
+def follows(
     points: np.ndarray,
     placement: np.ndarray,
     pose: tuple[np.ndarray, float, np.ndarray, float],
@@ -304,7 +305,7 @@ def _follow(
     flat = to_crop(np.column_stack([points, np.zeros(len(points))]), placement)
     head = ((flat - origin) / scale) @ rotation.T / eye_unit  # head frame, eye units; y down
     follow = 1.0 - smoothstep((head[:, 1] - NECK[0]) / (NECK[1] - NECK[0]))
-    # The neck turns with the head; the shoulders beside it stay.
+    # The neck turns with the head; the shoulders beside it stay; long hair hangs from the one to the other.
     beside = (np.abs(head[:, 0]) - SHOULDERS[0]) / (SHOULDERS[1] - SHOULDERS[0])
     below = (head[:, 1] - SHOULDERS[2]) / (SHOULDERS[3] - SHOULDERS[2])
     follow *= 1.0 - smoothstep(beside) * smoothstep(below)
