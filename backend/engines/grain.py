@@ -21,7 +21,8 @@ SIDES = (
     32,
     24,
 )  # pixels of the patch it is taken from, the largest that the picture has room for
-PLAIN = 0.5  # of the patches, from the plainest on: which one is taken
+PLAIN = (0.5, 0.3, 0.7, 0.1)  # of the patches, from the plainest on: which are looked at, in turn
+STRIPED = 0.5  # from which on a patch's structure tensor says it is stripes, wood or cloth: no grain
 UNEVEN = 4.5  # mean square of the energy over its mean's above which a patch has lines or edges: no grain
 LEAST = 0.7  # levels: weaker grain is not seen
 LOCAL_SIDE = 48  # pixels: how strong the grain is where is smooth, so it is looked at small
@@ -46,7 +47,7 @@ def grain_of(picture: np.ndarray, known: np.ndarray, sigma: float) -> np.ndarray
     """
     fine = fine_part(picture, sigma)
     energy = cv2.transform(cv2.multiply(fine, fine), np.full((1, 3), 1 / 3, np.float32))
-    place = _plain_patch(energy, known)
+    place = _plain_patch(fine, energy, known)
     if place is None:
         return None
     x, y, side = place
@@ -92,8 +93,8 @@ def _strength(energy: np.ndarray, known: np.ndarray) -> np.ndarray:
     return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _plain_patch(energy: np.ndarray, known: np.ndarray) -> tuple[int, int, int] | None:
-    """Column, row and side of a patch that is known throughout and even."""
+def _plain_patch(fine: np.ndarray, energy: np.ndarray, known: np.ndarray) -> tuple[int, int, int] | None:
+    """Column, row and side of a patch that is known throughout, even, and not striped."""
     size = known.shape[1] // STEP, known.shape[0] // STEP
     if min(size) < 1:
         return None
@@ -110,9 +111,20 @@ def _plain_patch(energy: np.ndarray, known: np.ndarray) -> tuple[int, int, int] 
         even = np.flatnonzero((count > 1 - 1e-6) & (second < UNEVEN * first**2 + 1e-3))
         if len(even):
             order = even[np.argsort(first[even], kind="stable")]
-            row, column = divmod(int(order[int(PLAIN * len(order))]), size[0] - side + 1)
-            return STEP * column, STEP * row, STEP * side
+            for share in PLAIN:
+                row, column = divmod(int(order[int(share * len(order))]), size[0] - side + 1)
+                x, y, n = STEP * column, STEP * row, STEP * side
+                if _striped(fine[y : y + n, x : x + n]) < STRIPED:
+                    return x, y, n
     return None
+
+
+def _striped(patch: np.ndarray) -> float:
+    """How much a patch (n,n,3) float32 runs in one direction: 0 not at all, 1 stripes."""
+    light = patch.mean(axis=-1)
+    down, along = np.gradient(light)
+    a, b, c = float((along**2).sum()), float((along * down).sum()), float((down**2).sum())
+    return float(np.hypot(a - c, 2 * b) / max(a + c, 1e-9))
 
 
 def _total(table: np.ndarray, side: int) -> np.ndarray:

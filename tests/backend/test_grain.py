@@ -80,3 +80,11 @@ def test_the_plate_behind_a_person_has_the_backgrounds_grain() -> None:
     fine = fine_part(plate, 3.0)
     assert 0.7 < fine[inner].std() / fine[around].std() < 1.3
     assert np.abs(plate[inner].mean() - picture[around].mean()) < 12
+
+
+def test_stripes_are_no_grain() -> None:
+    """Wood or a curtain: even all over, but torn-off pieces of it would look like scratches."""
+    noise = np.random.default_rng(3).standard_normal((300, 320))
+    striped = cv2.GaussianBlur(noise, (0, 0), sigmaX=12, sigmaY=0.8)
+    picture = np.clip(128 + striped[..., None] / striped.std() * 8 * np.ones(3), 0, 255).astype(np.uint8)
+    assert grain_of(picture, left_half(picture), 4.0) is None
