@@ -86,13 +86,15 @@ def sort_faces(faces: Sequence[Face], order: str, picture_size: tuple[int, int])
     return sorted(faces, key=keys[order])
 
 
-def search(rgb: np.ndarray, landmarker: Landmarker, thorough: bool, average: bool = False) -> list[Face]:
+def search(
+    rgb: np.ndarray, landmarker: Landmarker, thorough: bool, average: bool = False, turned: bool = False
+) -> list[Face]:
     """Faces of a picture in no order; `thorough` leaves nothing out. Stills are `average`d, see refine.
 
     The detectors see a face well from about a tenth of the picture on, and of several small ones only some.
     So where no face is large a thorough search goes over parts of the picture, too; and where there is none
-    at all, over the picture with a border of repeated edges, for a face that fills it, and at last over the
-    picture turned, for a head that lies on its side or is upside down.
+    at all, over the picture with a border of repeated edges, for a face that fills it, and where `turned`
+    heads are wanted, on their side or upside down, at last over the picture turned.
     """
     found = _Found(rgb, landmarker, average)
     longer = max(rgb.shape[:2])
@@ -111,12 +113,12 @@ def search(rgb: np.ndarray, landmarker: Landmarker, thorough: bool, average: boo
         for side in (longer // 2, longer // 4):
             if side >= _SMALLEST_TILE:
                 found.add(_detect_tiles(rgb, side, landmarker))
-    for quarters in (2, 1, 3):
+    for quarters in (2, 1, 3) if turned else ():
         if not found.faces:
             found.rejected.clear()  # what was no face from one side may be one from another
-            turned = np.ascontiguousarray(np.rot90(small, quarters))
-            size = (turned.shape[0], turned.shape[1])
-            regions = _detect(turned, landmarker)
+            view = np.ascontiguousarray(np.rot90(small, quarters))
+            size = (view.shape[0], view.shape[1])
+            regions = _detect(view, landmarker)
             found.add(_scaled(_turned_back(r, quarters, size), scale) for r in regions)
     return found.faces
 

@@ -47,7 +47,7 @@ def find_faces(
         raise InputError(f"There is no face order {order!r}.", f"Choose one of {', '.join(ORDERS)}.")
     own = landmarker or MediaPipeLandmarker()
     try:
-        faces = search(rgb, own, thorough=True, average=True)
+        faces = search(rgb, own, thorough=True, average=True, turned=True)
     finally:
         if landmarker is None:
             own.close()
@@ -189,7 +189,7 @@ class FaceTracker:
             )
         raise NoFaceError(
             "No face was found in the clip.",
-            "Use a clip where one human face is seen from the front or up to three quarters, unobstructed.",
+            "Use an upright clip where one human face is seen from the front or up to three quarters, unobstructed.",
         )
 
     def reset(self) -> None:

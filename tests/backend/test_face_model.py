@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from backend.cropping import transform_points
-from backend.errors import FaceTooSmallError
+from backend.errors import FaceTooSmallError, NoFaceError
 from backend.face_region import region_of_landmarks
 from backend.face_search import search
 from backend.faces import MINIMUM_FACE, FaceTracker, choose_face, find_faces
@@ -257,3 +257,12 @@ def test_a_frame_of_a_clip_is_measured_like_its_first(shared_data: Path, model: 
             if number % 8 == 7:
                 settled = max(search(rgb, model, thorough=False), key=lambda f: f.size)
                 assert difference(face.landmarks, settled.landmarks) < 0.005
+
+
+def test_an_upside_down_clip_is_refused_rather_than_read_the_wrong_way_round(
+    photo: np.ndarray, model: MediaPipeLandmarker
+) -> None:
+    with FaceTracker(landmarker=model) as tracker:
+        assert tracker.update(np.ascontiguousarray(photo[::-1, ::-1])) is None
+        with pytest.raises(NoFaceError, match="No face was found"):
+            tracker.require_found()
