@@ -189,7 +189,8 @@ class FaceTracker:
             )
         raise NoFaceError(
             "No face was found in the clip.",
-            "Use an upright clip where one human face is seen from the front or up to three quarters, unobstructed.",
+            "Use an upright clip where one human face is seen from the front or up to three quarters,"
+            " unobstructed.",
         )
 
     def reset(self) -> None:
