@@ -22,7 +22,7 @@ from backend.networks.loading import Networks, Runtime
 from backend.networks.motion import degrees
 from backend.networks.pasting import DevicePaster
 from backend.networks.renderers import Renderer, to_levels, to_pictures, tune
-from backend.networks.self_test import candidates, choose_form
+from backend.networks.self_test import candidates, check_against_cpu, choose_form
 from backend.networks.transfers import Homeward, to_device
 from backend.paste import PastePlan
 from backend.ratios import eye_ratio, lip_ratio
@@ -142,14 +142,13 @@ class NeuralEngine:
             return self._networks.renderer()
         crop = known_crop()
         keypoints = self._on_device(self.measure(crop[None]).keypoints())
+        forms = self._networks.for_device()
         with torch.inference_mode():
-            form = choose_form(
-                self._networks.for_device(),
-                candidates(self.device),
-                self.encode(crop).volume,
-                keypoints,
-                GraphedRenderer if self.device == "cuda" else None,
-            )
+            volume = self.encode(crop).volume
+            record = GraphedRenderer if self.device == "cuda" else None
+            form = choose_form(forms, candidates(self.device), volume, keypoints, record)
+            if self.device == "mps":
+                check_against_cpu(forms, form.renderer, volume, keypoints)
         self.precision = form.precision
         self._notes.extend(form.notes)
         return form.renderer

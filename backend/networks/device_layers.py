@@ -59,7 +59,10 @@ class Convolution:
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
         convolve = F.conv2d if x.dim() == 4 else F.conv3d
-        return x_last(convolve(x_first(x), self.weight, self.bias, padding=self.margin))
+        # Of a part of the channels cuDNN makes such a copy itself; Apple's convolutions read it wrongly
+        # (PyTorch issue 180984).
+        whole = x_first(x.contiguous())
+        return x_last(convolve(whole, self.weight, self.bias, padding=self.margin))
 
 
 def x_first(x: Tensor) -> Tensor:

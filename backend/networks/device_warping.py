@@ -88,8 +88,8 @@ class DeviceWarping:
         downs = cast("list[DownBlock3d]", list(hourglass.encoder.down_blocks))
         ups = cast("list[UpBlock3d]", list(hourglass.decoder.up_blocks))
         self.place = place
-        weight, bias = folded(dense.compress, dense.norm)
-        self.compress = weight.to(place.device), bias.to(place.device)
+        exact = Place(place.device, torch.float32)
+        self.compress = Convolution(*folded(dense.compress, dense.norm), exact)
         self.down = [Convolution(*folded(block.conv, block.norm), place, widen=True) for block in downs]
         self.up = [Convolution(*folded(block.conv, block.norm), place, widen=True) for block in ups]
         self.decode = Convolution(*folded(hourglass.decoder.conv, hourglass.decoder.norm), place, widen=True)
@@ -102,7 +102,7 @@ class DeviceWarping:
     def prepare(self, volume: Tensor, kp_source: Tensor) -> PreparedSource:
         """Feature volume (1,32,16,64,64) and keypoints x_s (1,21,3), float32."""
         size = volume.shape[2:]
-        compressed = F.relu_(F.conv3d(volume, *self.compress))
+        compressed = F.relu_(self.compress(volume.movedim(1, -1))).movedim(-1, 1).contiguous()
         return PreparedSource(
             volume, compressed, kp_source, bumps(kp_source, size), coordinate_grid(size, kp_source)
         )

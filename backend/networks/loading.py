@@ -31,7 +31,7 @@ from backend.networks.onnx_networks import (
     OnnxWarping,
     small_files,
 )
-from backend.networks.renderers import PRECISIONS, DeviceRenderer, PartsRenderer, Renderer, Warping
+from backend.networks.renderers import Forms, PartsRenderer, Renderer, Warping
 from backend.networks.retargeting import Retargeting, RetargetingNetworks
 from backend.networks.warping import WarpingModule
 
@@ -92,7 +92,11 @@ class Networks:
         """F."""
         if session := self._session("appearance_feature_extractor"):
             return OnnxAppearance(session)
-        return self._load(AppearanceFeatureExtractor, "appearance_feature_extractor").to(self._device)
+        network = self._load(AppearanceFeatureExtractor, "appearance_feature_extractor")
+        if self._device != "mps":
+            return network.to(self._device)
+        # Once a source: Apple's 3-D convolutions of channels that lie first are wrong (PyTorch issue 197114).
+        return lambda pictures: network(pictures.cpu()).to(self._device)
 
     @property
     def draws_on_device(self) -> bool:
@@ -103,11 +107,9 @@ class Networks:
         """W and G on the CPU or by onnxruntime."""
         return PartsRenderer(self._warping(), self._drawing())
 
-    def for_device(self) -> Callable[[str], DeviceRenderer]:
-        """W and G, read once, as their form for GPUs in a precision of PRECISIONS."""
-        warping, generator = self._load(WarpingModule, "warping_module"), self._generator()
-        device = torch.device(self._device)
-        return lambda precision: DeviceRenderer(warping, generator, device, PRECISIONS[precision])
+    def for_device(self) -> Forms:
+        """W and G, read once."""
+        return Forms(self._load(WarpingModule, "warping_module"), self._generator(), self._device)
 
     def _warping(self) -> Warping:
         if session := self._session("warping_module"):

@@ -84,6 +84,21 @@ class DeviceRenderer:
         return self.generator(self.warping.run(state, driving))
 
 
+class Forms:
+    """W and G as a device draws with them, and as the CPU does."""
+
+    def __init__(self, warping: WarpingModule, generator: SpadeGenerator, device: str) -> None:
+        self._parts, self._device = (warping, generator), torch.device(device)
+
+    def on_device(self, precision: str) -> Renderer:
+        """In one of PRECISIONS."""
+        return DeviceRenderer(*self._parts, self._device, PRECISIONS[precision])
+
+    def on_cpu(self) -> Renderer:
+        """See cpu_renderer."""
+        return cpu_renderer(*self._parts)
+
+
 def tune(device: str) -> None:
     """Set PyTorch up for drawing on a CUDA device, for the whole process, whose threads share these settings.
 

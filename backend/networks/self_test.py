@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.errors import EngineError
+
 from .graphs import GraphedRenderer, first_line
-from .renderers import Renderer
+from .renderers import Forms, Renderer
 
 AGREEMENT = 0.02  # mean difference of pictures in 0..1 (five levels of 255) that half precision may make
 SPREAD = 1e-3  # a picture that varies less than this is blank
@@ -39,7 +41,7 @@ def candidates(device: str) -> tuple[str, ...]:
 
 
 def choose_form(
-    make: Callable[[str], Renderer],
+    forms: Forms,
     tried: tuple[str, ...],
     volume: Tensor,
     keypoints: Tensor,
@@ -47,18 +49,18 @@ def choose_form(
 ) -> Form:
     """The first of the precisions `tried` that stands the test, else float32.
 
-    volume (1,32,16,64,64) and keypoints (1,21,3): the known frame, at rest. record: makes what replays
-    CUDA graphs; it has to draw the same frame, too.
+    volume (1,32,16,64,64) and keypoints (1,21,3) on the device: the known frame, at rest. record: makes what
+    replays CUDA graphs; it has to draw the same frame, too.
     """
 
     def draw(renderer: Renderer) -> Tensor:
         return renderer.draw(renderer.prepare(volume, keypoints), keypoints)
 
-    form = Form(make("float32"), "float32")
+    form = Form(forms.on_device("float32"), "float32")
     wanted = draw(form.renderer)
     for precision in tried:
         try:
-            renderer = make(precision)
+            renderer = forms.on_device(precision)
             wrong = disagreement(draw(renderer), wanted)
         except torch.OutOfMemoryError:
             raise
@@ -81,6 +83,21 @@ def choose_form(
         else:
             form.renderer = graphed
     return form
+
+
+def check_against_cpu(forms: Forms, renderer: Renderer, volume: Tensor, keypoints: Tensor) -> None:
+    """Raise EngineError where a device's pictures are not the CPU's: Apple's convolutions have been wrong
+    without a word. A quarter of the known frame is drawn, for the CPU takes seconds for the whole.
+    """
+    part = volume[..., ::2, ::2].contiguous()
+    drawn = renderer.draw(renderer.prepare(part, keypoints), keypoints).cpu()
+    on_cpu = forms.on_cpu()
+    wanted = on_cpu.draw(on_cpu.prepare(part.cpu(), keypoints.cpu()), keypoints.cpu())
+    if wrong := disagreement(drawn, wanted):
+        raise EngineError(
+            f"This PyTorch does not draw right on the {volume.device.type} device: {wrong}.",
+            "Choose --device cpu or --engine mesh, or install another PyTorch.",
+        )
 
 
 def disagreement(got: Tensor, wanted: Tensor) -> str:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from backend.engines.neural import known_crop  # noqa: E402
+from backend.errors import EngineError  # noqa: E402
 from backend.networks import device_layers as layers  # noqa: E402
 from backend.networks.device_generator import DeviceGenerator, EnlargingBlock, FlatBlock  # noqa: E402
 from backend.networks.device_layers import Place  # noqa: E402
@@ -25,7 +26,7 @@ from backend.networks.device_warping import DeviceWarping, PreparedSource  # noq
 from backend.networks.generator import SpadeBlock  # noqa: E402
 from backend.networks.graphs import GraphedRenderer  # noqa: E402
 from backend.networks.renderers import PRECISIONS, DeviceRenderer  # noqa: E402
-from backend.networks.self_test import candidates, choose_form, disagreement  # noqa: E402
+from backend.networks.self_test import candidates, check_against_cpu, choose_form, disagreement  # noqa: E402
 from backend.networks.warping import WarpingModule  # noqa: E402
 from tests.backend.networks_oracle import ORACLE, error, generator_input, network, warping_input  # noqa: E402
 
@@ -191,6 +192,23 @@ class Drawing:
         return self.spoil(driving + state.keypoints)
 
 
+class Made:
+    """Forms of such renderers: by precision, and the CPU's."""
+
+    def __init__(self, cpu: Drawing | None = None, **on_device: Drawing) -> None:
+        self.by_precision, self.cpu = on_device, cpu or Drawing()
+
+    def on_device(self, precision: str) -> Any:
+        return self.by_precision.get(precision, Drawing())
+
+    def on_cpu(self) -> Any:
+        return self.cpu
+
+
+def forms(cpu: Drawing | None = None, **on_device: Drawing) -> Any:
+    return Made(cpu, **on_device)
+
+
 SPOILT: dict[str, Callable[[Tensor], Tensor]] = {
     "black": lambda x: x * 0,
     "nan": lambda x: x * torch.nan,
@@ -223,13 +241,13 @@ SPOILT["refused"] = refuse
 def test_the_fastest_precision_that_draws_right_is_chosen(
     half: str, brain: str, chosen: str, said: str
 ) -> None:
-    forms = {
+    made = {
         "float32": Drawing(),
         "float16": Drawing(SPOILT[half]),
         "bfloat16": Drawing(SPOILT[brain]),
     }
-    found = choose_form(forms.__getitem__, ("float16", "bfloat16"), torch.rand(1, 1), torch.rand(1, 21, 3))
-    assert found.precision == chosen and found.renderer is forms[chosen]
+    found = choose_form(forms(**made), ("float16", "bfloat16"), torch.rand(1, 1), torch.rand(1, 21, 3))
+    assert found.precision == chosen and found.renderer is made[chosen]
     note = "; ".join(found.notes)
     assert note == "" if not said else re.fullmatch(said, note)
 
@@ -270,7 +288,7 @@ def test_where_nothing_can_be_recorded_it_draws_all_the_same() -> None:
     assert torch.equal(graphed.draw(state, frames), frames)
     assert "without CUDA graphs" in graphed.note and "\n" not in graphed.note
     found = choose_form(
-        lambda precision: Drawing(),
+        forms(),
         (),
         torch.rand(1, 1),
         torch.rand(1, 21, 3),
@@ -285,7 +303,7 @@ def test_recorded_pictures_are_tested_too() -> None:
             self.output.zero_()
 
     found = choose_form(
-        lambda precision: Drawing(),
+        forms(),
         (),
         torch.rand(1, 1),
         torch.rand(1, 21, 3),
@@ -311,12 +329,21 @@ def test_too_little_memory_for_a_recording_is_passed_on() -> None:
     assert torch.equal(graphed.draw(state, frames[:2]), frames[:2]) and not graphed.note
 
 
+def test_a_device_that_draws_otherwise_than_the_cpu_is_not_used() -> None:
+    volume, keypoints = torch.rand(1, 2, 2, 4, 4), torch.rand(1, 21, 3)
+    check_against_cpu(forms(), Drawing(), volume, keypoints)
+    for spoil, said in (("black", "blank"), ("far", "far off")):
+        with pytest.raises(EngineError, match=f"does not draw right on the cpu device: .*{said}") as caught:
+            check_against_cpu(forms(), Drawing(SPOILT[spoil]), volume, keypoints)
+        assert "--engine mesh" in caught.value.hint
+
+
 def test_too_little_memory_for_any_recording_is_no_fault() -> None:
     def record(call: Callable[[], Tensor]) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     found = choose_form(
-        lambda precision: Drawing(),
+        forms(),
         (),
         torch.rand(1, 1),
         torch.rand(1, 21, 3),
