@@ -278,6 +278,12 @@ def test_recorded_drawing_gives_every_frame_of_every_source() -> None:
     assert graphed.note == ""
 
 
+def chosen_with(record: Callable[[Callable[[], Tensor]], Any]) -> Any:
+    """The form of a GPU that knows float32 alone and records in this way."""
+    known = torch.rand(1, 1), torch.rand(1, 21, 3)
+    return choose_form(forms(), (), *known, lambda renderer: GraphedRenderer(renderer, record))
+
+
 def test_where_nothing_can_be_recorded_it_draws_all_the_same() -> None:
     def fail(call: Callable[[], Tensor]) -> Any:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
@@ -287,13 +293,7 @@ def test_where_nothing_can_be_recorded_it_draws_all_the_same() -> None:
     frames = torch.rand(3, 21, 3)
     assert torch.equal(graphed.draw(state, frames), frames)
     assert "without CUDA graphs" in graphed.note and "\n" not in graphed.note
-    found = choose_form(
-        forms(),
-        (),
-        torch.rand(1, 1),
-        torch.rand(1, 21, 3),
-        lambda renderer: GraphedRenderer(renderer, fail),
-    )
+    found = chosen_with(fail)
     assert isinstance(found.renderer, Drawing) and "without CUDA graphs" in found.notes[0]
 
 
@@ -302,13 +302,7 @@ def test_recorded_pictures_are_tested_too() -> None:
         def replay(self) -> None:
             self.output.zero_()
 
-    found = choose_form(
-        forms(),
-        (),
-        torch.rand(1, 1),
-        torch.rand(1, 21, 3),
-        lambda renderer: GraphedRenderer(renderer, Wrong),
-    )
+    found = chosen_with(Wrong)
     assert isinstance(found.renderer, Drawing) and "blank" in found.notes[0]
 
 
@@ -342,13 +336,7 @@ def test_too_little_memory_for_any_recording_is_no_fault() -> None:
     def record(call: Callable[[], Tensor]) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    found = choose_form(
-        forms(),
-        (),
-        torch.rand(1, 1),
-        torch.rand(1, 21, 3),
-        lambda renderer: GraphedRenderer(renderer, record),
-    )
+    found = chosen_with(record)
     assert isinstance(found.renderer, Drawing) and "memory is too small" in found.notes[0]
 
 

@@ -13,7 +13,7 @@ from backend.engines.plate import make_plate
 def film(strength: float, coarse: float, size: tuple[int, int] = (300, 320)) -> np.ndarray:
     """A grey picture (h,w,3) with grain of a standard deviation in levels and a size in px."""
     noise = np.random.default_rng(7).standard_normal(size)
-    noise = cv2.GaussianBlur(noise, (0, 0), coarse)
+    noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), coarse), np.float64)
     noise *= strength / noise.std()
     return np.clip(128 + noise[..., None] * (1.0, 0.8, 0.6) + 0.5, 0, 255).astype(np.uint8)
 
