@@ -16,8 +16,8 @@ FEATHER = 0.020  # eye widths
 GAZE_LIMIT = (0.22, 0.16)  # eye widths, sideways and up or down
 LID_FILL = (0.03, 0.09)  # eye widths above and below the opening that may still show eyeball or wet rim
 LID_FADE = 0.3  # of the eye's opening by which it must close for that to be painted over
-LASH_WIDTH = 0.042  # eye widths: thickness of the line between closed lids
-LASHES = (0.25, 0.65, 0.72)  # how dark it is: always, by the source's own lashes, at most
+LASH_WIDTH = 0.036  # eye widths: thickness of the line between closed lids
+LASHES = (0.2, 0.65, 0.68)  # how dark it is: always, by the source's own lashes, at most
 IRIS_FALL = (1.0, 2.5)  # iris radii between which the gaze shift dies away
 
 
@@ -206,7 +206,7 @@ def _draw_lashes(frame: np.ndarray, eye: Eye, lids: np.ndarray, closed: float) -
     upper = np.concatenate([edge[4 * 8 :], edge[:1]])  # loop positions 8..16 run along the upper lid
     thickness = LASH_WIDTH * eye.width
     along = np.linspace(0.0, 1.0, len(upper))[:, None]
-    half = 0.5 * thickness * np.sin(np.pi * along) ** 0.6
+    half = 0.5 * thickness * np.sin(np.pi * along) ** 0.9
     across = upper[-1] - upper[0]
     across = np.array([-across[1], across[0]]) / (np.linalg.norm(across) or 1.0)
     line = np.concatenate([upper + half * across, (upper - half * across)[::-1]])
