@@ -140,8 +140,8 @@ class _Scene:
             if clip_frames is not None:
                 said.insert(0, f"the source has {clip_frames}")
             self._notes.append(
-                f"lengths differ: {', '.join(dict.fromkeys(said))} frames; {total} are made"
-                f" (--length-policy {policy})"
+                f"The lengths differ: {', '.join(dict.fromkeys(said))} frames; {total} are made"
+                f" (--length-policy {policy})."
             )
         wanted_frames = np.arange(total)
         order = frames_of(

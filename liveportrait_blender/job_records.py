@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .client import BackendError, Event, Job
+from .option_words import spoken
 
 WAITING, RUNNING = ("waiting", "preparing", "queued"), ("running",)
 ENDED = ("done", "failed", "cancelled")
@@ -121,7 +122,7 @@ class JobRecord:
             self.total = None if total is None else int(total)
             self.fps, self.eta = _number(facts.get("fps")), _number(facts.get("eta"))
         elif event.kind == "warning":
-            message = str(facts.get("message", ""))[:500]
+            message = spoken(str(facts.get("message", ""))[:500])
             if message not in self.warnings and len(self.warnings) < MOST_WARNINGS:
                 self.warnings.append(message)
         elif event.kind == "file":
@@ -134,7 +135,7 @@ class JobRecord:
         self.state, self.result = state if state in ENDED else "failed", result
         self.eta = self.fps = None
         if error is not None and state != "done":
-            self.error, self.hint = error.message, error.hint
+            self.error, self.hint = spoken(error.message), spoken(error.hint)
             self.code, self.details = error.code, error.details
         if self.state == "cancelled":
             self.error = self.hint = ""

@@ -52,7 +52,8 @@ def progress(layout: Any, context: Any, job: Any) -> None:
     row = column.row(align=True)
     row.progress(factor=job.factor, text=job.text)
     row.operator("liveportrait.cancel_job", text="", icon="CANCEL").job = job.name
-    notes(column, context, job)
+    if job.warnings:
+        notes(layout.box().column(align=True), context, job)
 
 
 def notes(layout: Any, context: Any, job: Any) -> None:

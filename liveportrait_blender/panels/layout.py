@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any
 
 from ..names import CATEGORY
 
 ROOT = "LIVEPORTRAIT_PT_main"
+_AFTER_FOLDER = re.compile(r"(?<=[^\s/\\][/\\])(?=[^/\\])")
 LINE_HEIGHT_SCALE = 0.75  # of lines that belong to one sentence
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks long paths after a folder rather than within its name."""
+
+    def _split(self, text: str) -> list[str]:
+        return [part for chunk in super()._split(text) for part in _AFTER_FOLDER.split(chunk)]
 
 
 class Sidebar:
@@ -34,7 +43,7 @@ def split(layout: Any) -> None:
 
 def wrapped(layout: Any, text: str, context: Any, icon: str = "NONE", reserved: int = 0) -> None:
     """Text over as many lines as the region's width asks for. reserved: pixels taken by what is beside."""
-    lines = textwrap.wrap(text, characters(context, reserved)) or [""]
+    lines = _Wrapper(characters(context, reserved)).wrap(text) or [""]
     column = layout.column(align=True)
     column.scale_y = LINE_HEIGHT_SCALE if len(lines) > 1 else 1.0
     for number, line in enumerate(lines):

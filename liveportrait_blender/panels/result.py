@@ -55,6 +55,7 @@ def listed(layout: Any, every: list[Any], image: Any) -> None:
     column = layout.column(align=True)
     for other in every[:LISTED]:
         row = column.row(align=True)
+        row.alignment = "LEFT"  # a button without a frame is centred otherwise
         row.operator(
             "liveportrait.select_result",
             text=other.name,

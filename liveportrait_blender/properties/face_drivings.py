@@ -8,10 +8,10 @@ from .. import compat
 from . import options
 
 KINDS = (
-    ("MAIN", "The Driving", "What is chosen as the driving", "FILE_TICK", 0),
+    ("MAIN", "The Driving", "What is chosen as the driving", "LINKED", 0),
     ("FILE", "A File", "A clip, picture or motion file of its own", "FILE_MOVIE", 1),
     ("LIBRARY", "Library", "A motion that comes with the add-on", "ASSET_MANAGER", 2),
-    ("STILL", "Nothing", "This face stays as it is", "SNAP_FACE", 3),
+    ("STILL", "Nothing", "This face stays as it is", "FREEZE", 3),
 )
 
 

@@ -164,9 +164,9 @@ def test_a_short_driving_meets_a_long_source(walking: Path, tmp_path: Path, poli
     options = Options(length_policy=policy)  # type: ignore[arg-type]
     summary = animate(walking, driving(7), tmp_path / "out", options, engine=FakeEngine())
     assert summary.frames == frames
-    said = next(line for line in summary.warnings if line.startswith("lengths differ"))
+    said = next(line for line in summary.warnings if line.startswith("The lengths differ"))
     assert "the source has 20" in said and "has 7 frames" in said
-    assert f"{frames} are made (--length-policy {policy})" in said
+    assert f"{frames} are made (--length-policy {policy})." in said
 
 
 @pytest.mark.parametrize("policy", ["cycle", "mirror", "constant"])

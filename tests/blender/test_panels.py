@@ -310,6 +310,22 @@ def test_long_sentences_are_wrapped_to_the_sidebar(addon: ModuleType, width: int
     assert max(map(len, drawn.texts)) <= max(width / 6.2, 12)
 
 
+def test_a_path_is_broken_after_its_folders(addon: ModuleType) -> None:
+    from types import SimpleNamespace
+
+    from liveportrait_blender.panels import layout
+
+    from .layout_recorder import Recorder
+
+    context = SimpleNamespace(
+        region=SimpleNamespace(width=200),
+        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
+    )
+    drawn = Drawn()
+    layout.wrapped(Recorder(drawn), "/home/anna/projects/liveportrait/anna cannot be written", context)
+    assert drawn.texts == ["/home/anna/projects/", "liveportrait/anna", "cannot be written"]
+
+
 def test_without_a_backend_every_way_to_one_is_offered(
     addon: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
