@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 class Copying:
     """root: what the copies lie in. make: a new folder in it of about a name. files: what of a folder goes.
 
-    `copies` are (original, copy), whole ones alone; `error` is a sentence, "" while all is well.
+    `copies` are (original, copy), whole ones alone; `error` is a sentence, "" while all is well. `made_root`:
+    whether there was no root before.
     """
 
     folders: Sequence[Path]
@@ -33,6 +34,7 @@ class Copying:
     done: int = 0  # bytes
     total: int = 0
     target: Path | None = None  # that is being written
+    made_root: bool = False
     _cancel: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -78,6 +80,7 @@ class Copying:
     def _copy(self) -> None:
         found = [(folder, self.files(folder)) for folder in self.folders]
         self.total = sum(path.stat().st_size for _, files in found for path in files)
+        self.made_root = not self.root.exists()
         self.root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.root).free
         if self.total > free:

@@ -71,7 +71,7 @@ def finish(copying: Copying) -> int:
     _copying = None
     here = Path(bpy.data.filepath).parent / results.FOLDER if bpy.data.filepath else None
     if copying.error or copying.cancelled or here != copying.root:
-        _remove_soon(copying.targets)
+        _remove_soon(copying.targets, copying.root if copying.made_root else None)
         if copying.error:
             raise UserError(copying.error, "Free some space, or save the file somewhere else.")
         if copying.cancelled:
@@ -110,14 +110,17 @@ def _own_files(folder: Path) -> list[Path]:
     return [entry for entry in sorted(folder.iterdir()) if entry.is_file() and OURS.fullmatch(entry.name)]
 
 
-def _remove_soon(folders: list[Path]) -> None:
-    """Thousands of files take a while."""
+def _remove_soon(folders: list[Path], root: Path | None = None) -> None:
+    """Thousands of files take a while. root: goes too if nothing is left in it."""
 
     def work() -> None:
         for folder in folders:
             remove(folder)
+        if root is not None:
+            with contextlib.suppress(OSError):  # not empty, or gone already
+                root.rmdir()
 
-    if folders:
+    if folders or root is not None:
         thread = threading.Thread(target=work, name="liveportrait-remove", daemon=True)
         thread.start()
         if bpy.app.background:  # which may end at once
@@ -294,7 +297,7 @@ def unregister() -> None:
     if _copying is not None:  # nobody would come to the end of it
         _copying.cancel()
         _copying.wait()
-        _remove_soon(_copying.targets)
+        _remove_soon(_copying.targets, _copying.root if _copying.made_root else None)
         _copying = None
     _moved.clear()
     _offered.clear()
