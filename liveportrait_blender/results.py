@@ -172,8 +172,13 @@ def of_material(material: Any) -> Any:
 
 
 def active(context: Any) -> Any:
-    """The image of the active object's result; the only one in the file where it has none; or None."""
-    found = of_object(context.active_object) if context.active_object else None
+    """The image of the result that the active object shows or, a rig, performs; the only one in the file where
+    it has none; or None. Cheap: for draw and poll."""
+    owner = context.active_object
+    found = of_object(owner) if owner is not None else None
+    if found is None and owner is not None:
+        tied = owner.liveportrait.rig.result
+        found = tied if tied is not None and tied.liveportrait.is_result else None
     if found is None:
         every = all_results()
         found = every[0] if len(every) == 1 else None

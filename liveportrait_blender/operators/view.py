@@ -6,7 +6,7 @@ from typing import Any
 import bpy
 from bpy.types import Operator
 
-from .. import image_plane, results
+from .. import image_plane, keypoint_rig, results
 
 
 def shown_by(context: Any) -> Any:
@@ -39,19 +39,27 @@ class LIVEPORTRAIT_OT_look_at_result(Operator):
         return True
 
     def execute(self, context: Any) -> set[str]:
-        space, owner = context.space_data, shown_by(context)
+        space, owner, active = context.space_data, shown_by(context), context.view_layer.objects.active
         if space.local_view is not None:
-            bpy.ops.view3d.localview(frame_selected=False)
+            bpy.ops.view3d.localview()  # back to the view from which it was entered
             return {"FINISHED"}
+        rigs = [child for child in owner.children if keypoint_rig.is_rig(child) and child.visible_get()]
         for other in context.selected_objects:
             other.select_set(False)
-        owner.select_set(True)
+        for shown in (owner, *rigs):  # who poses a rig looks at it on the face
+            shown.select_set(True)
         context.view_layer.objects.active = owner
         if space.shading.type not in ("MATERIAL", "RENDERED"):
             space.shading.type = "MATERIAL"
-        bpy.ops.view3d.localview(frame_selected=False)
+        bpy.ops.view3d.localview()  # with framing, as the view is remembered only then
+        for rig in rigs:
+            rig.select_set(False)
         bpy.ops.view3d.view_axis(type="FRONT", align_active=True)
         bpy.ops.view3d.view_selected()
+        if active in rigs:
+            owner.select_set(False)
+            active.select_set(True)
+            context.view_layer.objects.active = active
         return {"FINISHED"}
 
 

@@ -134,3 +134,15 @@ def test_of_a_real_portrait_the_keypoints_of_the_eyes_lie_on_the_eyes(
     # Where MediaPipe finds the two eyes in this picture; LivePortrait's keypoints are implicit, near them.
     assert np.abs(at(11, 13) - (144, 102)).max() < 16
     assert np.abs(at(15, 16) - (187, 104)).max() < 16
+
+
+def test_the_rig_stands_for_its_result_among_several(addon: ModuleType, tmp_path: Path) -> None:
+    from liveportrait_blender import results
+    from liveportrait_blender.operators.view import shown_by
+
+    write_frames(tmp_path / "b", 2, SIZE)
+    other = landed(tmp_path / "b", result={"frames": 2})
+    rig, plane, _ = made(tmp_path)
+    assert bpy.context.active_object == rig
+    assert results.active(bpy.context) == results.of_object(plane) != results.of_object(other.owner)
+    assert shown_by(bpy.context) == plane
