@@ -172,8 +172,8 @@ def of_material(material: Any) -> Any:
 
 
 def active(context: Any) -> Any:
-    """The image of the result that the active object shows or, a rig, performs; the only one in the file where
-    it has none; or None. Cheap: for draw and poll."""
+    """The image of the result that the active object shows or, a rig, performs; the only one in the file
+    where it has none; or None. Cheap: for draw and poll."""
     owner = context.active_object
     found = of_object(owner) if owner is not None else None
     if found is None and owner is not None:
