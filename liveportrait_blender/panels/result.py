@@ -71,8 +71,8 @@ def one(layout: Any, context: Any, image: Any) -> None:
     """A result and what can be done with it."""
     first, last = results.span(image)
     row = layout.row()
-    row.label(text=image.name, icon="IMAGE_DATA", translate=False)
-    row.label(text=f"{first} to {last}" if last > first else f"frame {first}")
+    frames = f"{first} to {last}" if last > first else f"frame {first}"
+    row.label(text=f"{image.name}: {frames}", icon="IMAGE_DATA", translate=False)
     if last > first:
         row.operator("liveportrait.set_scene_range", text="", icon="PREVIEW_RANGE")
     column = layout.column(align=True)
