@@ -114,6 +114,13 @@ def spellings(name: str) -> list[str]:
     return [_plain(text) for text in _spellings(name)]
 
 
+def same_name(shape_key: str, channel: str) -> bool:
+    """Whether a shape key is called as its channel is, in whatever spelling: one name says it all."""
+    plain = _plain(shape_key)
+    short = re.sub(r"(Left|Right)$", lambda side: side[0][0], channel)
+    return plain in (_plain(channel), _plain(short))
+
+
 @lru_cache(maxsize=1)
 def table() -> dict[str, Any]:
     """data/shape_key_names.json."""

@@ -12,6 +12,7 @@ from .. import (
     rig_channels,
     shape_key_drivers,
     shape_key_mapping,
+    shape_key_matching,
     shape_key_presets,
 )
 from ..shape_key_formula import source, taking_part
@@ -22,20 +23,23 @@ PARENT = "LIVEPORTRAIT_PT_shape_keys"
 
 
 class LIVEPORTRAIT_UL_shape_keys(UIList):
-    """An entry a line: whether it is used, its shape key, its channel."""
+    """An entry a line: whether it is used, its shape key, its channel where that has another name."""
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property) -> None:
         layout.use_property_split = False  # else the names are squeezed into the right half
         row = layout.row(align=True)
         row.prop(item, "use", text="")
-        names = row.split(factor=0.5, align=True)
-        names.active = item.use
         key = shape_key_drivers.key_of(item.id_data)
         there = key is not None and item.shape_key in key.key_blocks
+        moves = source(item) not in rig_channels.unknown()  # else it stays still
+        alone = there and shape_key_matching.same_name(item.shape_key, source(item))
+        names = row.row(align=True) if alone else row.split(factor=0.5, align=True)
+        names.active = item.use and (moves or not alone)
         names.label(text=item.shape_key or "(none)", icon="NONE" if there else "ERROR")
-        channel = names.row()
-        channel.active = source(item) not in rig_channels.unknown()  # else it stays still
-        channel.label(text=source(item))
+        if not alone:
+            channel = names.row()
+            channel.active = moves
+            channel.label(text=source(item))
 
     def filter_items(self, context, data, property) -> tuple[list[int], list[int]]:
         entries = getattr(data, property)

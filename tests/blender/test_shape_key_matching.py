@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from liveportrait_blender import rig_channels
-from liveportrait_blender.shape_key_matching import Report, match, table
+from liveportrait_blender.shape_key_matching import Report, match, same_name, table
 from tests.blender import heads
 
 CHANNELS = rig_channels.names()
@@ -178,3 +178,18 @@ def test_shipped_presets_are_whole() -> None:
     for path in found.values():
         rows = shape_key_presets.read(Path(path), CHANNELS)
         assert rows and json.loads(path.read_text(encoding="utf-8"))["name"] == path.stem
+
+
+@pytest.mark.parametrize(
+    ("shape_key", "channel", "same"),
+    [
+        ("browDown_L", "browDownLeft", True),
+        ("BROW_DOWN.Left", "browDownLeft", True),
+        ("Jaw_Open", "jawOpen", True),
+        ("cheekPuff_L", "cheekPuff", False),
+        ("browDown_L", "browDownRight", False),
+        ("Ah", "jawOpen", False),
+    ],
+)
+def test_a_key_that_is_called_as_its_channel_needs_one_name(shape_key: str, channel: str, same: bool) -> None:
+    assert same_name(shape_key, channel) == same
